@@ -1,0 +1,1 @@
+"""The Server API on the admin port: signed HTTP in front of the services."""

@@ -1,0 +1,80 @@
+"""The Server API as one ASGI application."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import chain
+from typing import Any
+
+from litestar import Litestar, Response
+from litestar.handlers import HTTPRouteHandler
+from litestar.types import ASGIApp
+
+from gateway.api import errors, v4
+from gateway.api.bearer import AdminTokens
+from gateway.api.errors import ErrorBody
+from gateway.api.gate import Gate
+from gateway.api.operation import Done, Operation, handlers
+from gateway.api.signature import Replays, Secret, Signatures
+from gateway.config import Config, Credentials
+from gateway.services import Services
+
+UNSIGNED = ("/healthz", "/readyz")
+
+
+def build(
+    config: Config,
+    credentials: Credentials,
+    services: Services,
+    ready: Callable[[], bool],
+    operations: Sequence[Operation[Any, Any]] = v4.OPERATIONS,
+) -> ASGIApp:
+    """The application of the admin port.
+
+    Args:
+        config: the limits.
+        credentials: app key and secret.
+        services: what the operations act through.
+        ready: whether this node can do its job now.
+        operations: the rows to serve.
+    """
+    routed = Litestar(
+        route_handlers=[*_health(ready), *chain.from_iterable(handlers(row, services, config) for row in operations)],
+        exception_handlers=errors.HANDLERS,
+        request_max_body_size=config.admin_body_bytes_max,
+        openapi_config=None,
+        logging_config=None,
+    )
+    secrets = app_secrets(config, credentials)
+    replays = Replays(config.signature_window_s) if config.replay_cache else None
+    return Gate(
+        routed,
+        Signatures(credentials.app_key, secrets, config.signature_window_s, replays),
+        AdminTokens(credentials.app_key, secrets, int(config.clock_skew_s * 1000), config.token_bytes_max),
+        served=[path for row in operations for path in row.paths],
+        unsigned=UNSIGNED,
+    )
+
+
+def app_secrets(config: Config, credentials: Credentials) -> tuple[Secret, ...]:
+    """The secrets that may sign: the present one, and the one before until its day."""
+    present = Secret(credentials.app_secret)
+    if config.previous_app_secret is None or config.previous_app_secret_until is None:
+        return (present,)
+    return (present, Secret(config.previous_app_secret, int(config.previous_app_secret_until.timestamp() * 1000)))
+
+
+def _health(ready: Callable[[], bool]) -> list[HTTPRouteHandler]:
+    async def healthz() -> Done:
+        return Done()
+
+    async def readyz() -> Response[Any]:
+        if ready():
+            return Response(Done())
+        body = ErrorBody(errors.INTERNAL, "not ready")
+        return Response(body, status_code=503, headers={"Retry-After": str(errors.STORE_RETRY_AFTER_S)})
+
+    return [
+        HTTPRouteHandler("/healthz", http_method=["GET", "HEAD"])(healthz),
+        HTTPRouteHandler("/readyz", http_method=["GET", "HEAD"])(readyz),
+    ]

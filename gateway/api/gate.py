@@ -1,0 +1,121 @@
+"""What stands before routing: request id, path, signature. Plain ASGI around the Litestar application.
+
+Unknown paths and wrong methods are answered behind it, so nobody without a signature learns what exists.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+import uuid
+from collections.abc import Callable, Iterable, Mapping
+from typing import cast
+
+from litestar.types import ASGIApp, HTTPResponseStartEvent, HTTPScope, Message, Receive, Scope, Send
+
+from gateway.api import errors
+from gateway.api.bearer import SCOPES, AdminTokens
+from gateway.api.errors import Problem
+from gateway.api.signature import Signatures
+
+JSON = b"application/json; charset=utf-8"
+_BEARER = b"bearer "
+
+_request_id = re.compile(rb"[\x21-\x7e]{1,36}").fullmatch
+
+
+class Gate:
+    """Lets signed requests through and finishes the head of every response.
+
+    Args:
+        app: the routed application.
+        signatures: verifies the four headers.
+        tokens: verifies a bearer token, which is looked at when there is no ``Signature``.
+        served: the paths of the operations.
+        unsigned: the paths that need no signature.
+        clock: Unix time in seconds.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        signatures: Signatures,
+        tokens: AdminTokens,
+        *,
+        served: Iterable[str],
+        unsigned: Iterable[str],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._app = app
+        self._signatures = signatures
+        self._tokens = tokens
+        self._served = frozenset(served)
+        self._unsigned = frozenset(unsigned)
+        self._clock = clock
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers one request (or passes what is no request on)."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = dict(reversed(list(scope["headers"])))
+        request_id = _echoed(headers.get(b"x-request-id"))
+
+        async def finish(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                _complete(message, request_id)
+            await send(message)
+
+        # A base URL that ends in a slash makes "//v4/…"; a redirect would lose the client's POST.
+        scope["path"] = "/" + scope["path"].lstrip("/")
+        scope["request_id"] = request_id.decode()  # type: ignore[typeddict-unknown-key]
+        try:
+            scope["scopes"] = self._admit(cast("HTTPScope", scope), headers)  # type: ignore[typeddict-unknown-key]
+        except Problem as problem:
+            await _refuse(problem, finish)
+            return
+        await self._app(scope, receive, finish)
+
+    def _admit(self, scope: HTTPScope, headers: Mapping[bytes, bytes]) -> frozenset[str]:
+        """What the caller may do.
+
+        Raises:
+            Problem: the request goes no further.
+        """
+        path = scope["path"]
+        if path in self._unsigned:
+            return frozenset()
+        now_ms = int(self._clock() * 1000)
+        authorization = headers.get(b"authorization", b"")
+        signed = b"signature" in headers or b"rc-signature" in headers
+        if not signed and authorization[: len(_BEARER)].lower() == _BEARER:
+            scopes = self._tokens.verify(authorization[len(_BEARER) :].strip().decode("latin-1"), now_ms)
+        else:
+            self._signatures.verify(headers, now_ms)
+            scopes = SCOPES
+        if scope["method"] == "OPTIONS":
+            # Litestar would answer it for every path it serves; here every operation is a POST and nothing else.
+            if path in self._served:
+                raise Problem(errors.METHOD_NOT_ALLOWED, "method not allowed", {"Allow": "POST"})
+            raise Problem(errors.NO_SUCH_ENDPOINT, "no such endpoint")
+        return scopes
+
+
+def _echoed(given: bytes | None) -> bytes:
+    return given if given is not None and _request_id(given) else str(uuid.uuid4()).encode()
+
+
+def _complete(message: HTTPResponseStartEvent, request_id: bytes) -> None:
+    headers = [
+        (name, JSON if name == b"content-type" and value == b"application/json" else value)
+        for name, value in message.get("headers", ())
+    ]
+    message["headers"] = [*headers, (b"x-request-id", request_id)]
+
+
+async def _refuse(problem: Problem, send: Send) -> None:
+    body = errors.encode(problem.code, problem.message)
+    headers = [(b"content-type", JSON), (b"content-length", str(len(body)).encode())]
+    headers += [(name.lower().encode(), value.encode()) for name, value in problem.headers.items()]
+    await send({"type": "http.response.start", "status": problem.status, "headers": headers})
+    await send({"type": "http.response.body", "body": body, "more_body": False})

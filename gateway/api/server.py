@@ -1,0 +1,125 @@
+"""The admin port: uvicorn inside the node's own event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+import socket
+from collections.abc import Iterator
+
+import uvicorn
+from litestar.types import ASGIApp
+
+from gateway.config import Config
+from gateway.config.rules import is_loopback
+
+STOP_S = 3
+"""How long requests under way may take to finish when the server stops."""
+
+BACKLOG = 512
+
+
+class AdminServer:
+    """Serves the Server API on ``admin_host:admin_port``.
+
+    Args:
+        app: from ``gateway.api.app.build``.
+        config: where to listen; beyond loopback with the node's TLS certificate, where there is one.
+    """
+
+    def __init__(self, app: ASGIApp, config: Config) -> None:
+        self._host = config.admin_host
+        self._asked_port = config.admin_port
+        self._app = app
+        # Beyond loopback a signature travels, and whoever sees it may use it until its window ends.
+        self._tls = (None, None) if is_loopback(config.admin_host) else (config.tls_cert, config.tls_key)
+        self._server: _Uvicorn | None = None
+        self._serving: asyncio.Task[None] | None = None
+        self.port = config.admin_port
+        """The port; the real one from ``start`` on, where 0 was asked for."""
+
+    async def start(self) -> None:
+        """Listens and answers by the time it returns.
+
+        Raises:
+            OSError: the port cannot be had; the message says which and why.
+        """
+        listening = _listen(self._host, self._asked_port)
+        self.port = listening.getsockname()[1]
+        certificate, key = self._tls
+        settings = uvicorn.Config(
+            self._app,  # type: ignore[arg-type]
+            lifespan="off",
+            ws="none",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_graceful_shutdown=STOP_S,
+            ssl_certfile=certificate,
+            ssl_keyfile=key,
+        )
+        server = _Uvicorn(settings)
+        self._server = server
+        self._serving = asyncio.create_task(server.serve(sockets=[listening]), name="admin-server")
+        up = asyncio.create_task(server.up.wait())
+        await asyncio.wait({up, self._serving}, return_when=asyncio.FIRST_COMPLETED)
+        if not server.up.is_set():
+            up.cancel()
+            listening.close()
+            await self._serving
+
+    async def stop(self) -> None:
+        """Stops listening, lets requests under way finish for ``STOP_S``, then returns. Harmless when not started."""
+        if self._server is None or self._serving is None:
+            return
+        self._server.should_exit = True
+        await self._serving
+        self._server = self._serving = None
+
+
+class _Uvicorn(uvicorn.Server):
+    """uvicorn without signal handlers (the node owns the signals), saying when it is up."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.up = asyncio.Event()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:  # type: ignore[override]
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.up.set()
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listening = socket.socket(family, kind, protocol)
+        try:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listening.bind(address)
+            listening.listen(BACKLOG)
+            listening.setblocking(False)
+        except OSError:
+            listening.close()
+            raise
+    except OSError as error:
+        raise OSError(error.errno, _explained(error, host, port)) from error
+    return listening
+
+
+def _explained(error: OSError, host: str, port: int) -> str:
+    where = f"admin port {port} on {host}"
+    if error.errno == errno.EADDRINUSE:
+        return f"{where} is in use by another program; choose another with --admin-port"
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return f"{where} is not permitted to this user; choose one above 1023 with --admin-port"
+    reason = error.strerror or (os.strerror(error.errno) if error.errno else str(error))
+    return f"cannot listen on {where}: {reason}; see --admin-host and --admin-port"

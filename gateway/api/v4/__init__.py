@@ -1,0 +1,20 @@
+"""The Nexconn v4 operations, one noun a file."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gateway.api.operation import Operation
+from gateway.api.v4 import allowlist, bans, blocklist, friends, sessions, settings, tokens, users
+
+OPERATIONS: tuple[Operation[Any, Any], ...] = (
+    *tokens.OPERATIONS,
+    *users.OPERATIONS,
+    *bans.OPERATIONS,
+    *blocklist.OPERATIONS,
+    *allowlist.OPERATIONS,
+    *friends.OPERATIONS,
+    *sessions.OPERATIONS,
+    *settings.OPERATIONS,
+)
+"""Every row that is served under /v4."""
