@@ -275,7 +275,7 @@ def _spawn(files: Path, socket_path: Path, log: Path, lock: int) -> subprocess.P
             pass_fds=(lock,),
             # Out of the terminal's foreground group: Ctrl-C drains the gateway, which still needs its store.
             process_group=0,
-            preexec_fn=_end_with_parent(),
+            preexec_fn=end_with_parent(),
         )
 
 
@@ -283,7 +283,7 @@ def _words(name: str, value: str) -> list[str]:
     return value.split() if name == "client-output-buffer-limit" else [value]
 
 
-def _end_with_parent() -> Callable[[], None] | None:
+def end_with_parent() -> Callable[[], None] | None:
     """What the child does first so that it gets SIGTERM, and so flushes and ends, when the gateway is killed."""
     if sys.platform != "linux":
         return None

@@ -1,0 +1,74 @@
+"""Real servers for every test that needs a store; see tests/servers.py."""
+
+from collections.abc import Iterator
+
+import hypothesis
+import pytest
+
+from tests.servers import Cluster, Server, redis7_binary, valkey_binary
+
+# A shared machine has slow moments; hypothesis' own clock would call them failures.
+hypothesis.settings.register_profile("gateway", deadline=None, print_blob=True)
+hypothesis.settings.load_profile("gateway")
+
+
+@pytest.fixture(scope="session")
+def valkey_process() -> Iterator[Server]:
+    server = Server.on_socket(valkey_binary())
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def redis7_process() -> Iterator[Server]:
+    server = Server.on_socket(redis7_binary())
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def cluster_processes() -> Iterator[Cluster]:
+    cluster = Cluster(redis7_binary())
+    yield cluster
+    cluster.stop()
+
+
+@pytest.fixture
+def valkey(valkey_process: Server) -> Server:
+    """The session's Valkey, emptied. May be paused, killed and restarted; the next test gets it running and empty."""
+    valkey_process.empty()
+    return valkey_process
+
+
+@pytest.fixture
+def redis7(redis7_process: Server) -> Server:
+    """Debian's Redis 7.0, the same way."""
+    redis7_process.empty()
+    return redis7_process
+
+
+@pytest.fixture
+def cluster(cluster_processes: Cluster) -> Cluster:
+    """Three Redis 7.0 masters, the same way."""
+    cluster_processes.empty()
+    return cluster_processes
+
+
+@pytest.fixture
+def fresh_valkey() -> Iterator[Server]:
+    """A Valkey of this test alone, without Functions, which keeps its data over a restart."""
+    server = Server.on_socket(valkey_binary(), appendonly="yes", appendfsync="always")
+    yield server
+    server.stop()
+
+
+@pytest.fixture(params=["valkey", "redis7", "cluster"])
+def any_store(request: pytest.FixtureRequest) -> Server | Cluster:
+    """Each of the three kinds of store in turn."""
+    store: Server | Cluster = request.getfixturevalue(request.param)
+    return store
+
+
+@pytest.fixture
+def any_store_url(any_store: Server | Cluster) -> str:
+    return any_store.url
