@@ -1,0 +1,56 @@
+# Needs python3 (3.11 or later) with venv, and make. Everything else goes into .venv.
+#
+#   make run                      start the gateway; GATEWAY_* variables and ARGS="--client-port 9000" are passed on
+#   make check                    lint, types, layers and tests
+#   make test ARGS="tests/core"   some of the tests
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint .ci/constraints.txt
+RUNTIME := $(VENV)/.runtime
+TOOLS := $(VENV)/.tools
+
+.DEFAULT_GOAL := check
+.PHONY: run check lint types layers test docs clean
+
+run: $(RUNTIME)
+	@exec $(BIN)/gateway serve $(ARGS)
+
+check: lint types layers test
+
+lint: $(TOOLS)
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff format --quiet --check . || { echo "run: $(BIN)/ruff format ."; exit 1; }
+
+types: $(TOOLS)
+	@$(BIN)/mypy
+
+layers: $(TOOLS)
+	@$(BIN)/lint-imports
+
+test: $(TOOLS)
+	@exec $(BIN)/pytest $(ARGS)
+
+docs: $(TOOLS)
+	@$(BIN)/gateway docs
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+
+# pip is what venv puts there last: where it is missing, the directory is half made.
+$(BIN)/pip:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "$(PYTHON) is too old: Python 3.11 or later is needed (make PYTHON=python3.13 …)"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) \
+		|| { rm -rf $(VENV); echo "no virtual environment: on Debian install the package python3-venv"; exit 1; }
+
+$(RUNTIME): pyproject.toml .ci/constraints.txt | $(BIN)/pip
+	@echo "installing the gateway into $(VENV) …"
+	@$(PIP) --editable .
+	@touch $@
+
+$(TOOLS): pyproject.toml .ci/constraints.txt | $(BIN)/pip
+	@echo "installing the gateway and its tools into $(VENV) …"
+	@$(PIP) --editable '.[test]'
+	@touch $(RUNTIME) $@
