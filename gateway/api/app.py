@@ -17,7 +17,8 @@ from gateway.api.gate import Gate
 from gateway.api.operation import Done, Operation, handlers
 from gateway.api.signature import Replays, Secret, Signatures
 from gateway.config import Config, Credentials
-from gateway.services import Services
+from gateway.services.clock import Clock
+from gateway.services.services import Services
 
 UNSIGNED = ("/healthz", "/readyz")
 
@@ -28,6 +29,7 @@ def build(
     services: Services,
     ready: Callable[[], bool],
     operations: Sequence[Operation[Any, Any]] = v4.OPERATIONS,
+    clock: Clock | None = None,
 ) -> ASGIApp:
     """The application of the admin port.
 
@@ -37,6 +39,7 @@ def build(
         services: what the operations act through.
         ready: whether this node can do its job now.
         operations: the rows to serve.
+        clock: what signatures and tokens are judged by; None = the machine's.
     """
     routed = Litestar(
         route_handlers=[*_health(ready), *chain.from_iterable(handlers(row, services, config) for row in operations)],
@@ -53,6 +56,7 @@ def build(
         AdminTokens(credentials.app_key, secrets, int(config.clock_skew_s * 1000), config.token_bytes_max),
         served=[path for row in operations for path in row.paths],
         unsigned=UNSIGNED,
+        now_ms=(clock or Clock()).wall_ms,
     )
 
 

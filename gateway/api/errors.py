@@ -16,7 +16,7 @@ from litestar import Request, Response
 from litestar.exceptions import HTTPException, MethodNotAllowedException, NotFoundException
 from litestar.types import ExceptionHandlersMap
 
-from gateway.services.errors import Refused
+from gateway.services.errors import USER_DEACTIVATED, USER_LIMIT, Refused
 from gateway.store.errors import OutcomeUnknown, StoreUnavailable
 
 NO_SUCH_USER = 400
@@ -55,7 +55,8 @@ HTTP_STATUS: Mapping[int, int] = {
     1501: 400,
     1502: 400,
     1508: 400,
-    2007: 403,
+    USER_LIMIT: 403,
+    USER_DEACTIVATED: 403,
 }
 """Business codes that are not here (profile and friend codes) go out as 400."""
 
@@ -136,8 +137,21 @@ def _on_problem(_: Request[Any, Any, Any], error: Problem) -> Response[ErrorBody
 
 
 def _on_refused(_: Request[Any, Any, Any], error: Refused) -> Response[ErrorBody]:
-    message = f"{error.field}: {error.reason}" if error.field else error.reason
+    message = error.reason
+    if error.field:
+        name = _WIRE_NAMES.get(error.field, error.field)
+        message = f"{name}: {message.removeprefix(error.field + ': ')}"
     return _answer(HTTP_STATUS.get(error.code, 400), error.code, message)
+
+
+_WIRE_NAMES = {
+    "avatar_url": "avatarUrl",
+    "minutes": "durationMinutes",
+    "page": "pageToken",
+    "target": "targetId",
+    "user": "userId",
+}
+"""The services' names of parameters where the wire has others."""
 
 
 def _on_store_unavailable(_: Request[Any, Any, Any], error: StoreUnavailable) -> Response[ErrorBody]:

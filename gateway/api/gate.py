@@ -6,11 +6,10 @@ Unknown paths and wrong methods are answered behind it, so nobody without a sign
 from __future__ import annotations
 
 import re
-import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping
-from typing import cast
 
+from litestar.enums import ScopeType
 from litestar.types import ASGIApp, HTTPResponseStartEvent, HTTPScope, Message, Receive, Scope, Send
 
 from gateway.api import errors
@@ -33,7 +32,7 @@ class Gate:
         tokens: verifies a bearer token, which is looked at when there is no ``Signature``.
         served: the paths of the operations.
         unsigned: the paths that need no signature.
-        clock: Unix time in seconds.
+        now_ms: tells Unix ms.
     """
 
     def __init__(
@@ -44,18 +43,18 @@ class Gate:
         *,
         served: Iterable[str],
         unsigned: Iterable[str],
-        clock: Callable[[], float] = time.time,
+        now_ms: Callable[[], int],
     ) -> None:
         self._app = app
         self._signatures = signatures
         self._tokens = tokens
         self._served = frozenset(served)
         self._unsigned = frozenset(unsigned)
-        self._clock = clock
+        self._now_ms = now_ms
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one request (or passes what is no request on)."""
-        if scope["type"] != "http":
+        if scope["type"] != ScopeType.HTTP:
             await self._app(scope, receive, send)
             return
         headers = dict(reversed(list(scope["headers"])))
@@ -70,7 +69,7 @@ class Gate:
         scope["path"] = "/" + scope["path"].lstrip("/")
         scope["request_id"] = request_id.decode()  # type: ignore[typeddict-unknown-key]
         try:
-            scope["scopes"] = self._admit(cast("HTTPScope", scope), headers)  # type: ignore[typeddict-unknown-key]
+            scope["scopes"] = self._admit(scope, headers)  # type: ignore[typeddict-unknown-key]
         except Problem as problem:
             await _refuse(problem, finish)
             return
@@ -85,7 +84,7 @@ class Gate:
         path = scope["path"]
         if path in self._unsigned:
             return frozenset()
-        now_ms = int(self._clock() * 1000)
+        now_ms = self._now_ms()
         authorization = headers.get(b"authorization", b"")
         signed = b"signature" in headers or b"rc-signature" in headers
         if not signed and authorization[: len(_BEARER)].lower() == _BEARER:

@@ -14,13 +14,14 @@ from typing import Any, Generic, Literal, NamedTuple, TypeVar, get_type_hints
 import msgspec
 from litestar import Request
 from litestar.connection import ASGIConnection
+from litestar.exceptions import InternalServerException
 from litestar.handlers import BaseRouteHandler, HTTPRouteHandler
 from litestar.params import JSONBody
 
 from gateway.api import errors
 from gateway.api.errors import Problem
 from gateway.config import Config
-from gateway.services import Services
+from gateway.services.services import Services
 
 Q = TypeVar("Q")
 R = TypeVar("R")
@@ -200,7 +201,11 @@ class ApiRequest(Request[Any, Any, Any]):
 
     async def body(self) -> bytes:
         """The body; an empty one is an empty object (the vendor's client sends none where nothing is required)."""
-        return await super().body() or b"{}"
+        try:
+            return await super().body() or b"{}"
+        except InternalServerException as gone:
+            # What Litestar raises when the client hangs up in the middle is no fault of ours.
+            raise Problem(errors.INVALID_PARAMETER, "the body ended early") from gone
 
     async def json(self) -> Any:
         """The checked body."""

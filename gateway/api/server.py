@@ -46,11 +46,9 @@ class AdminServer:
         Raises:
             OSError: the port cannot be had; the message says which and why.
         """
-        listening = _listen(self._host, self._asked_port)
-        self.port = listening.getsockname()[1]
         certificate, key = self._tls
         settings = uvicorn.Config(
-            self._app,  # type: ignore[arg-type]
+            self._app,
             lifespan="off",
             ws="none",
             log_config=None,
@@ -61,6 +59,12 @@ class AdminServer:
             ssl_certfile=certificate,
             ssl_keyfile=key,
         )
+        try:
+            settings.load()
+        except OSError as error:
+            raise OSError(error.errno, f"the admin port's TLS certificate or key cannot be used: {error}") from error
+        listening = _listen(self._host, self._asked_port)
+        self.port = listening.getsockname()[1]
         server = _Uvicorn(settings)
         self._server = server
         self._serving = asyncio.create_task(server.serve(sockets=[listening]), name="admin-server")
@@ -88,7 +92,7 @@ class _Uvicorn(uvicorn.Server):
         self.up = asyncio.Event()
 
     @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:  # type: ignore[override]
+    def capture_signals(self) -> Iterator[None]:
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:

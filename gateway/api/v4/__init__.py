@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from gateway.api.operation import Operation
-from gateway.api.v4 import allowlist, bans, blocklist, friends, sessions, settings, tokens, users
+from gateway.api.v4 import allowlist, bans, blocklist, friends, sessions, settings, stats, tokens, users
 
 OPERATIONS: tuple[Operation[Any, Any], ...] = (
     *tokens.OPERATIONS,
@@ -16,5 +16,6 @@ OPERATIONS: tuple[Operation[Any, Any], ...] = (
     *friends.OPERATIONS,
     *sessions.OPERATIONS,
     *settings.OPERATIONS,
+    *stats.OPERATIONS,
 )
 """Every row that is served under /v4."""

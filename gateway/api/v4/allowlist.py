@@ -6,7 +6,7 @@ from gateway.api.bearer import READ, WRITE
 from gateway.api.operation import operation
 from gateway.api.v4.blocklist import ListPage, Targets
 from gateway.api.v4.fields import Result, UserList, Users
-from gateway.services import Services
+from gateway.services.services import Services
 
 
 class AllowedUsers(Result):

@@ -9,7 +9,7 @@ from msgspec import Meta
 from gateway.api.bearer import READ, WRITE
 from gateway.api.operation import operation
 from gateway.api.v4.fields import Ask, Dropped, Result, UserList, Users, dropped, written_time
-from gateway.services import Services
+from gateway.services.services import Services
 
 UNPAGED_MAX = 1000
 """How many a list without ``page`` has; a page is cut to as many."""

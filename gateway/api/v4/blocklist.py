@@ -7,7 +7,7 @@ from msgspec import Struct, field
 from gateway.api.bearer import READ, WRITE
 from gateway.api.operation import operation
 from gateway.api.v4.fields import Ask, ListPageSize, Order, PageToken, Result, UserId, Users
-from gateway.services import Services
+from gateway.services.services import Services
 
 
 class Targets(Ask):

@@ -8,7 +8,7 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 from gateway.api.operation import USER_ID
-from gateway.services.errors import Acknowledgement
+from gateway.services.drops import Acknowledgement
 
 UserId = Annotated[str, Meta(description="A user id of the app; case matters.", extra={USER_ID: True})]
 Users = Annotated[list[UserId], Meta(min_length=1, description="At most list_call_max (20) user ids.")]
@@ -30,6 +30,10 @@ class Ask(Struct, rename="camel", kw_only=True):
 
 class Result(Struct, rename="camel", kw_only=True, omit_defaults=True):
     """A ``result``: camelCase on the wire, absent rather than null."""
+
+
+class Nothing(Ask):
+    """No fields."""
 
 
 class User(Ask):

@@ -7,9 +7,14 @@ from typing import Annotated
 from msgspec import Meta
 
 from gateway.api.bearer import READ, WRITE
+from gateway.api.errors import Problem
 from gateway.api.operation import operation
 from gateway.api.v4.fields import Ask, Order, PageToken, Result, UserId, Users
-from gateway.services import Services
+from gateway.services.errors import ALREADY_FRIENDS
+from gateway.services.services import Services
+
+NOT_FRIENDS = 1
+MUTUAL = 4
 
 
 class AddFriend(Ask):
@@ -28,8 +33,8 @@ class AddFriend(Ask):
     extra: Annotated[str, Meta(max_length=128)] | None = None
 
 
-class RemoveFriends(Ask):
-    """Which friendships end.
+class Targets(Ask):
+    """Some friendships of a user.
 
     Attributes:
         user_id: whose.
@@ -86,14 +91,37 @@ class Friends(Result):
     page_token: str | None = None
 
 
+class Friendship(Result):
+    """What two users are to each other.
+
+    Attributes:
+        user_id: the other one.
+        result: 1 = not friends, 4 = friends.
+    """
+
+    user_id: str
+    result: int
+
+
+class Friendships(Result):
+    """What a user and others are to each other.
+
+    Attributes:
+        friendships: in the order of the request.
+    """
+
+    friendships: list[Friendship]
+
+
 @operation("/v4/friend/add", scope=WRITE)
 async def add(services: Services, asked: AddFriend) -> None:
     """Make two users friends."""
-    await services.relationships.befriend(asked.user_id, asked.target_id)
+    if not await services.relationships.befriend(asked.user_id, asked.target_id):
+        raise Problem(ALREADY_FRIENDS, "targetId: they are friends already")
 
 
 @operation("/v4/friend/remove", scope=WRITE)
-async def remove(services: Services, asked: RemoveFriends) -> None:
+async def remove(services: Services, asked: Targets) -> None:
     """End friendships, in both directions."""
     await services.relationships.unfriend(asked.user_id, asked.target_ids)
 
@@ -113,4 +141,15 @@ async def friend_list(services: Services, asked: FriendList) -> Friends:
     )
 
 
-OPERATIONS = (add, remove, friend_list)
+@operation("/v4/friend/relationship/get", scope=READ)
+async def relationship_get(services: Services, asked: Targets) -> Friendships:
+    """Tell which of the targets are a user's friends."""
+    friends = await services.relationships.are_friends(asked.user_id, asked.target_ids)
+    return Friendships(
+        friendships=[
+            Friendship(user_id=user, result=MUTUAL if friends[user] else NOT_FRIENDS) for user in asked.target_ids
+        ]
+    )
+
+
+OPERATIONS = (add, remove, friend_list, relationship_get)

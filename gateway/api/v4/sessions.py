@@ -10,7 +10,7 @@ from gateway.api.bearer import KICK, READ
 from gateway.api.errors import INVALID_PARAMETER, Problem
 from gateway.api.operation import operation
 from gateway.api.v4.fields import Ask, Dropped, Result, User, UserId, Users, dropped
-from gateway.services import Services
+from gateway.services.services import Services
 
 
 class Kick(Ask):
@@ -36,19 +36,19 @@ class Session(Result):
 
     Attributes:
         session_id: its id.
-        device_id: what the client calls its device.
         platform: the device's class.
         node_id: the node that holds the socket.
         connected_at: Unix ms.
         address: the client's.
+        device_id: what the client calls its device; absent when it did not say.
     """
 
     session_id: str
-    device_id: str
     platform: str
     node_id: str
     connected_at: int
     address: str
+    device_id: str | None = None
 
 
 class Sessions(Result):

@@ -6,12 +6,8 @@ from typing import Any
 
 from gateway.api.bearer import READ, WRITE
 from gateway.api.operation import operation
-from gateway.api.v4.fields import Ask
-from gateway.services import Services
-
-
-class Nothing(Ask):
-    """No fields."""
+from gateway.api.v4.fields import Nothing
+from gateway.services.services import Services
 
 
 @operation("/v4/app/setting/get", scope=READ, extension=True)

@@ -9,7 +9,7 @@ from msgspec import Meta
 from gateway.api.bearer import WRITE
 from gateway.api.operation import Rate, operation
 from gateway.api.v4.fields import Ask, AvatarUrl, Dropped, Milliseconds, Name, Result, UserId, Users, dropped
-from gateway.services import Services
+from gateway.services.services import Services
 
 
 class Issue(Ask):

@@ -8,8 +8,19 @@ import string
 from gateway.api.bearer import READ, WRITE
 from gateway.api.errors import NO_SUCH_USER, Problem
 from gateway.api.operation import Rate, operation
-from gateway.api.v4.fields import Ask, ManyUsers, Result, User, dropped, written_time
-from gateway.services import Services
+from gateway.api.v4.fields import (
+    Ask,
+    AvatarUrl,
+    ManyUsers,
+    Name,
+    Result,
+    User,
+    UserId,
+    dropped,
+    written_time,
+)
+from gateway.services.services import Services
+from gateway.store.accounts import Account as Record
 
 _ALPHABET = string.ascii_uppercase + string.digits
 
@@ -26,6 +37,20 @@ class Account(Result):
     name: str
     avatar_url: str
     created_at: str
+
+
+class Update(Ask):
+    """What to change.
+
+    Attributes:
+        user_id: whose record.
+        name: the new name.
+        avatar_url: the new avatar; empty = none.
+    """
+
+    user_id: UserId
+    name: Name | None = None
+    avatar_url: AvatarUrl | None = None
 
 
 class ConnectionStatus(Result):
@@ -67,12 +92,22 @@ class Accepted(Result):
 @operation("/v4/user/get", scope=READ)
 async def get(services: Services, asked: User) -> Account:
     """Read a user's name, avatar and time of registration."""
-    account = await services.accounts.get(asked.user_id)
-    if account is None:
-        raise Problem(NO_SUCH_USER, "the user does not exist")
-    return Account(
-        name=account.name, avatar_url=account.avatar_url or "", created_at=written_time(account.registered_at)
-    )
+    record = await _existing(services, asked.user_id)
+    return Account(name=record.name, avatar_url=record.avatar_url, created_at=written_time(record.registered_at))
+
+
+@operation("/v4/user/update", scope=WRITE)
+async def update(services: Services, asked: Update) -> None:
+    """Change a user's name or avatar; what is left out stays."""
+    await _existing(services, asked.user_id)
+    await services.accounts.update(asked.user_id, name=asked.name, avatar_url=asked.avatar_url)
+
+
+async def _existing(services: Services, user: str) -> Record:
+    record = await services.accounts.get(user)
+    if record is None or record.deactivated_at is not None or record.registered_at is None:
+        raise Problem(NO_SUCH_USER, "userId: the user does not exist")
+    return record
 
 
 @operation("/v4/user/connection-status/get", "/v4/user/online-status/get", scope=READ)
@@ -105,4 +140,4 @@ def operation_id() -> str:
     return "-".join("".join(secrets.choice(_ALPHABET) for _ in range(4)) for _ in range(4))
 
 
-OPERATIONS = (get, connection_status, soft_delete, restore)
+OPERATIONS = (get, update, connection_status, soft_delete, restore)

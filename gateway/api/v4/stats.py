@@ -1,0 +1,69 @@
+"""What the deployment carries just now. Extension."""
+
+from __future__ import annotations
+
+from gateway.api.bearer import READ
+from gateway.api.operation import operation
+from gateway.api.v4.fields import Nothing, Result
+from gateway.services.services import Services
+
+
+class Node(Result):
+    """One live node, as it answered; what did not answer in time counts nothing.
+
+    Attributes:
+        node_id: the node's incarnation, as in acknowledgements and session lists.
+        answered: whether it did.
+        connections: open sockets.
+        sessions: authenticated ones.
+        draining: whether it sends its clients away.
+        uptime_seconds: since its start.
+        version: the gateway's.
+    """
+
+    node_id: str
+    answered: bool
+    connections: int
+    sessions: int
+    draining: bool
+    uptime_seconds: float
+    version: str
+
+
+class Stats(Result):
+    """All nodes.
+
+    Attributes:
+        nodes: one by one.
+        connections: open sockets on all.
+        sessions: authenticated ones on all.
+    """
+
+    nodes: list[Node]
+    connections: int
+    sessions: int
+
+
+@operation("/v4/app/stats", scope=READ, extension=True)
+async def stats(services: Services, asked: Nothing) -> Stats:
+    """Ask every node what it carries."""
+    records = await services.control.nodes()
+    return Stats(
+        nodes=[
+            Node(
+                node_id=each.incarnation,
+                answered=each.answered,
+                connections=each.connections,
+                sessions=each.sessions,
+                draining=each.draining,
+                uptime_seconds=each.uptime_s,
+                version=each.version,
+            )
+            for each in records
+        ],
+        connections=sum(each.connections for each in records),
+        sessions=sum(each.sessions for each in records),
+    )
+
+
+OPERATIONS = (stats,)

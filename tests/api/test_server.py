@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import socket
+import ssl
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from gateway.api.server import AdminServer
+from gateway.config import Config
+
+
+async def app(scope: Any, receive: Any, send: Any) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+    await send({"type": "http.response.body", "body": b"ok"})
+
+
+async def test_the_real_port_is_known_after_start() -> None:
+    server = AdminServer(app, Config(admin_port=0))
+    await server.start()
+    async with httpx.AsyncClient() as client:
+        answer = await client.get(f"http://127.0.0.1:{server.port}/")
+    await server.stop()
+    assert (server.port > 0, answer.text) == (True, "ok")
+
+
+async def test_a_stopped_server_has_let_go_of_its_port() -> None:
+    first = AdminServer(app, Config(admin_port=0))
+    await first.start()
+    await first.stop()
+    second = AdminServer(app, Config(admin_port=first.port))
+    await second.start()
+    await second.stop()
+
+
+async def test_stopping_closes_idle_connections_at_once() -> None:
+    server = AdminServer(app, Config(admin_port=0))
+    await server.start()
+    async with httpx.AsyncClient() as client:
+        await client.get(f"http://127.0.0.1:{server.port}/")
+        await asyncio.wait_for(server.stop(), timeout=2)
+
+
+async def test_stopping_what_was_never_started_is_harmless() -> None:
+    await AdminServer(app, Config(admin_port=0)).stop()
+
+
+async def test_a_port_in_use_is_said_in_one_sentence() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(OSError, match=rf"admin port {port} on 127\.0\.0\.1 is in use .* --admin-port"):
+            await AdminServer(app, Config(admin_port=port)).start()
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "no-such-host.invalid"])
+async def test_an_address_that_is_not_ours_is_said_in_one_sentence(host: str) -> None:
+    with pytest.raises(OSError, match=r"cannot listen on admin port 0 on .*--admin-host"):
+        await AdminServer(app, Config(admin_host=host, admin_port=0)).start()
+
+
+async def test_listens_on_ipv6() -> None:
+    server = AdminServer(app, Config(admin_host="::1", admin_port=0))
+    await server.start()
+    async with httpx.AsyncClient() as client:
+        answer = await client.get(f"http://[::1]:{server.port}/")
+    await server.stop()
+    assert answer.text == "ok"
+
+
+async def test_leaves_signals_and_logging_alone() -> None:
+    signals = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    handlers = list(logging.getLogger().handlers)
+    server = AdminServer(app, Config(admin_port=0))
+    await server.start()
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == signals
+    assert logging.getLogger().handlers == handlers
+    assert not logging.getLogger("uvicorn").handlers
+    await server.stop()
+
+
+async def test_beyond_loopback_it_speaks_tls_where_there_is_a_certificate(tmp_path: Path) -> None:
+    certificate, key = self_signed(tmp_path)
+    config = Config(admin_host="0.0.0.0", admin_port=0, tls_cert=certificate, tls_key=key)
+    server = AdminServer(app, config)
+    await server.start()
+    trusted = ssl.create_default_context(cafile=str(certificate))
+    async with httpx.AsyncClient(verify=trusted) as client:
+        answer = await client.get(f"https://localhost:{server.port}/")
+    await server.stop()
+    assert answer.text == "ok"
+
+
+async def test_a_certificate_that_cannot_be_read_stops_the_start(tmp_path: Path) -> None:
+    missing = tmp_path / "none.pem"
+    server = AdminServer(app, Config(admin_host="0.0.0.0", admin_port=0, tls_cert=missing, tls_key=missing))
+    with pytest.raises(OSError, match="admin port"):
+        await server.start()
+
+
+def self_signed(directory: Path) -> tuple[Path, Path]:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - timedelta(minutes=1))
+        .not_valid_after(now + timedelta(minutes=10))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    paths = directory / "cert.pem", directory / "key.pem"
+    paths[0].write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    paths[1].write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    return paths
