@@ -1,0 +1,201 @@
+"""Access tokens: which key may sign, which claims must stand, what they mean at ``now``.
+
+PyJWT checks signatures; its own time checks are off because it reads the wall clock itself, and ours take ``now``.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
+
+import jwt
+from msgspec import Struct
+
+from gateway.core.close import Refusal
+from gateway.protocol.codes import Code
+
+TOKEN_ALGORITHM = "HS256"
+"""What the gateway's own tokens are signed with."""
+
+ISSUED_AT_MS = "iat_ms"
+"""The issue time in milliseconds: ``iat`` counts seconds, too coarse to judge a token against a cut-off instant."""
+
+
+class Claims(Struct, frozen=True):
+    """What a valid token says.
+
+    Attributes:
+        user: the user id.
+        issued_at: Unix ms.
+        expires_at: Unix ms, None = never.
+        jti: the token's id, "" when it has none.
+        foreign: whether the app signed it itself.
+    """
+
+    user: str
+    issued_at: int
+    expires_at: int | None
+    jti: str
+    foreign: bool
+
+
+class Key(Struct, frozen=True):
+    """A key that may sign tokens, bound to its algorithms.
+
+    Attributes:
+        material: what PyJWT's algorithm object verifies with.
+        algorithms: the only ones it may be used with (a public key is never tried as an HMAC secret).
+        foreign: whether it is the app's key and not the gateway's own.
+        kid: the key id it answers to; None = any.
+        until: Unix ms after which it is no longer accepted; None = no end.
+    """
+
+    material: Any
+    algorithms: frozenset[str]
+    foreign: bool = False
+    kid: str | None = None
+    until: int | None = None
+
+
+class Rules(Struct, frozen=True):
+    """What tokens are held to.
+
+    Attributes:
+        audience: the app key: ``aud`` of the gateway's own tokens.
+        foreign_audience: ``aud`` of the app's own tokens; None = the app key as well.
+        foreign_issuer: their ``iss``; None = not checked.
+        foreign_user_claim: which claim names the user.
+        skew_ms: how far clocks may differ.
+        token_bytes_max: longer ones are refused unread.
+        user_pattern: what a user id looks like.
+    """
+
+    audience: str
+    foreign_audience: str | None = None
+    foreign_issuer: str | None = None
+    foreign_user_claim: str = "sub"
+    skew_ms: int = 5_000
+    token_bytes_max: int = 4_096
+    user_pattern: str = r"[A-Za-z0-9+=_.@-]{1,64}"
+
+
+class Verifier:
+    """Verifies tokens against a set of keys that may be exchanged while it runs (rotation, JWKS).
+
+    Attributes:
+        unknown_kids: how often a token named a key id that no key has: a sign that the app has rotated its keys.
+    """
+
+    def __init__(self, rules: Rules, keys: Iterable[Key]) -> None:
+        self.rules = rules
+        self.keys: tuple[Key, ...] = tuple(keys)
+        self.unknown_kids = 0
+        self._user = re.compile(rules.user_pattern).fullmatch
+
+    def verify(self, token: str, now_ms: int) -> Claims:
+        """What the token says.
+
+        Args:
+            token: the compact JWS.
+            now_ms: Unix ms.
+
+        Raises:
+            Refusal: 31004 malformed, wrong signature, wrong app or not yet valid; 31020 expired.
+        """
+        if len(token) > self.rules.token_bytes_max:
+            raise _invalid(f"the token is longer than {self.rules.token_bytes_max} bytes")
+        try:
+            header = jwt.get_unverified_header(token)
+        except jwt.PyJWTError as error:
+            raise _invalid("the token is not a JSON Web Token") from error
+        algorithm = header.get("alg")
+        kid = header.get("kid")
+        candidates = [
+            key
+            for key in self.keys
+            if algorithm in key.algorithms
+            and (key.kid is None or kid == key.kid)
+            and (key.until is None or now_ms < key.until)
+        ]
+        if not candidates:
+            self.unknown_kids += kid is not None
+            raise _invalid("no key of this app signs with this algorithm and key id")
+        for key in candidates:
+            claims = self._signed_by(key, token, str(algorithm))
+            if claims is not None:
+                return self._judge(claims, key.foreign, now_ms)
+        raise _invalid("the token's signature does not match")
+
+    def _signed_by(self, key: Key, token: str, algorithm: str) -> dict[str, Any] | None:
+        try:
+            return jwt.decode(token, key.material, algorithms=[algorithm], options=_NO_CLAIM_CHECKS)
+        except jwt.InvalidSignatureError:
+            return None
+        except (jwt.PyJWTError, ValueError, TypeError) as error:
+            raise _invalid("the token is malformed") from error
+
+    def _judge(self, claims: Mapping[str, Any], foreign: bool, now_ms: int) -> Claims:
+        rules = self.rules
+        audience = (rules.foreign_audience or rules.audience) if foreign else rules.audience
+        if audience not in _strings(claims.get("aud")):
+            raise _invalid("the token is for another app (aud)")
+        if foreign and rules.foreign_issuer is not None and claims.get("iss") != rules.foreign_issuer:
+            raise _invalid("the token is from another issuer (iss)")
+        user = claims.get(rules.foreign_user_claim if foreign else "sub")
+        if not isinstance(user, str) or not self._user(user):
+            raise _invalid("the token names no valid user")
+        expires_at = _milliseconds(claims, "exp")
+        if expires_at is None and foreign:
+            raise _invalid("the token has no expiry (exp)")
+        issued_at = claims.get(ISSUED_AT_MS)
+        if not isinstance(issued_at, int) or isinstance(issued_at, bool):
+            issued_at = _milliseconds(claims, "iat")
+        if issued_at is None:
+            raise _invalid("the token has no issue time (iat)")
+        if issued_at > now_ms + rules.skew_ms:
+            raise _invalid("the token is not valid yet (iat)")
+        not_before = _milliseconds(claims, "nbf")
+        if not_before is not None and not_before > now_ms + rules.skew_ms:
+            raise _invalid("the token is not valid yet (nbf)")
+        if expires_at is not None and expires_at + rules.skew_ms * foreign <= now_ms:
+            raise Refusal(Code.TOKEN_EXPIRED, "the token has expired")
+        jti = claims.get("jti", "")
+        if not isinstance(jti, str) or len(jti) > 128:
+            raise _invalid("the token's id (jti) is not a short string")
+        return Claims(user, issued_at, expires_at, jti, foreign)
+
+
+_NO_CLAIM_CHECKS: Any = {
+    "verify_signature": True,
+    "verify_exp": False,
+    "verify_nbf": False,
+    "verify_iat": False,
+    "verify_aud": False,
+    "verify_iss": False,
+    "verify_sub": False,
+    "verify_jti": False,
+}
+
+
+def sign(claims: Mapping[str, Any], secret: str) -> str:
+    """Signs the gateway's own token."""
+    return jwt.encode(dict(claims), secret, algorithm=TOKEN_ALGORITHM)
+
+
+def _invalid(reason: str) -> Refusal:
+    return Refusal(Code.TOKEN_INVALID, reason)
+
+
+def _strings(value: object) -> list[object]:
+    return list(value) if isinstance(value, list) else [value]
+
+
+def _milliseconds(claims: Mapping[str, Any], name: Literal["exp", "iat", "nbf"]) -> int | None:
+    value = claims.get(name)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or abs(value) > 1e12:
+        raise _invalid(f"the token's {name} is not a time in seconds")
+    return int(value * 1000)

@@ -1,0 +1,87 @@
+"""Plain counters: adding one costs an attribute increment; Prometheus reads them when it scrapes.
+
+Every counter is declared once, with its help text; the table in ``docs/metrics.md`` is generated from this file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
+
+
+def _counter(text: str) -> int:
+    counter: int = field(default=0, metadata={"help": text})
+    return counter
+
+
+@dataclass(slots=True)
+class Metrics:
+    """One attribute a counter, all starting at 0."""
+
+    connections_opened: int = _counter("TCP connections accepted on the client port")
+    connections_refused: int = _counter("connections refused before the upgrade or by a close code at connect")
+    sessions_opened: int = _counter("sessions that got their welcome")
+    sessions_closed: int = _counter("sessions that ended, for whatever reason")
+    messages_relayed: int = _counter("direct messages stored (or, ephemeral, handed on)")
+    messages_refused: int = _counter("direct messages refused by policy, limits or the store")
+    messages_delivered: int = _counter("messages written to clients, replays included")
+    messages_replayed: int = _counter("messages written to clients out of the inbox")
+    ephemeral_dropped: int = _counter("ephemeral messages for a session that was catching up")
+    commands_bad: int = _counter("commands that could not be decoded or were not allowed")
+    rate_refusals: int = _counter("commands refused because a session sent too fast")
+    slow_consumers: int = _counter("sessions closed because their outbound bytes waited too much or too long")
+    drops_received: int = _counter("drops published to this node")
+    sessions_dropped: int = _counter("sessions that a drop closed")
+    heartbeat_timeouts: int = _counter("sessions closed because no pong came")
+    gaps: int = _counter("times the event loop stood still for longer than gap_ms")
+    leases_lost: int = _counter("times this node found its own lease ended")
+    sessions_reclaimed: int = _counter("sessions registered again after a break or a lost lease")
+    sessions_reaped: int = _counter("sessions of dead nodes that this node removed")
+    presence_pushed: int = _counter("presence pushes written to watchers")
+    store_refused: int = _counter("store calls refused because too many were waiting")
+    store_timeouts: int = _counter("store calls without an answer in time")
+    store_reconnects: int = _counter("times a link to Redis was lost")
+    control_commands: int = _counter("control commands heard on gw:control")
+    closes: dict[str, int] = field(default_factory=dict)
+
+    def closed(self, name: str) -> None:
+        """Counts a close by its name."""
+        self.closes[name] = self.closes.get(name, 0) + 1
+
+    def snapshot(self) -> dict[str, int]:
+        """All counters at this moment."""
+        return {name: getattr(self, name) for name in COUNTERS}
+
+
+COUNTERS: dict[str, str] = {each.name: each.metadata["help"] for each in fields(Metrics) if "help" in each.metadata}
+"""Every counter's name with its help text."""
+
+METRICS = Metrics()
+"""This process's counters."""
+
+
+def exposition(gauges: Mapping[str, tuple[str, float]], metrics: Metrics = METRICS) -> bytes:
+    """The Prometheus text format of all counters and the gauges given.
+
+    Args:
+        gauges: name → (help text, value).
+        metrics: the counters.
+    """
+    from prometheus_client import CollectorRegistry, generate_latest
+    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+    from prometheus_client.registry import Collector
+
+    class _Plain(Collector):
+        def collect(self) -> Iterable[Metric]:
+            for name, text in COUNTERS.items():
+                yield CounterMetricFamily(f"gateway_{name}", text, value=getattr(metrics, name))
+            closes = CounterMetricFamily("gateway_closes", "closes sent to clients, by name", labels=["name"])
+            for name, count in metrics.closes.items():
+                closes.add_metric([name], count)
+            yield closes
+            for name, (text, value) in gauges.items():
+                yield GaugeMetricFamily(f"gateway_{name}", text, value=value)
+
+    registry = CollectorRegistry()
+    registry.register(_Plain())
+    return generate_latest(registry)

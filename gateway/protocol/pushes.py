@@ -1,0 +1,93 @@
+"""Pushes: what the gateway says unasked. Times are Unix milliseconds.
+
+``message``, ``presence`` and ``session`` pushes are composed inside Redis Functions, once for all receivers; a test
+holds what the Functions write against these structs.
+"""
+
+from __future__ import annotations
+
+import msgspec
+from msgspec import Raw, Struct
+
+from gateway.protocol.commands import Platform
+
+
+class Limits(Struct, frozen=True):
+    """The limits this connection is held to."""
+
+    frame_bytes_max: int
+    send_rate_per_s: float
+    watch_max: int
+
+
+class Welcome(Struct, tag="welcome", frozen=True):
+    """The first push: the session is live.
+
+    The replay starts after `cursor`; `head` is the inbox's end at connect. `recovered` is false when something between
+    `since` and `head` is no longer held.
+    """
+
+    session: str
+    user: str
+    device: str | None
+    node: str
+    server_time: int
+    token_expires_at: int | None
+    heartbeat_s: float
+    cursor: str
+    head: str
+    recovered: bool
+    limits: Limits
+
+
+class Message(Struct, tag="message", frozen=True, omit_defaults=True):
+    """A direct or system message, or the echo of one's own from another device.
+
+    `mid` is unique over the whole system; `cursor` is the place in this user's inbox, absent when ephemeral.
+    """
+
+    mid: str
+    from_: str = msgspec.field(name="from")
+    to: str
+    kind: str
+    body: Raw
+    sent_at: int
+    cursor: str | None = None
+    device: str | None = None
+    system: bool = False
+
+
+class Presence(Struct, tag="presence", frozen=True):
+    """A watched user came, went, or changed platforms."""
+
+    user: str
+    online: bool
+    at: int
+    last_seen: int | None
+    platforms: list[Platform]
+    version: int
+
+
+class SessionChanged(Struct, tag="session", frozen=True):
+    """Another session of this user `opened` or `closed`."""
+
+    event: str
+    session: str
+    device: str | None
+    platform: Platform
+
+
+class TokenExpiring(Struct, tag="token_expiring", frozen=True):
+    """The token ends at `expires_at`: send `refresh`."""
+
+    expires_at: int
+
+
+class GoingAway(Struct, tag="going_away", frozen=True):
+    """The node drains; the close follows."""
+
+    reconnect_after_ms: int
+    reason: str
+
+
+PUSHES: tuple[type[Struct], ...] = (Welcome, Message, Presence, SessionChanged, TokenExpiring, GoingAway)
