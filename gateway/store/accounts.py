@@ -1,0 +1,101 @@
+"""Users: registering them and reading their records."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec import Struct
+
+from gateway.store.call import Call, function, integer, text
+from gateway.store.keys import Keys
+
+_FIELDS = (
+    "policy",
+    "name",
+    "avatar_url",
+    "registered_at",
+    "ban_until",
+    "ban_reason",
+    "void_before",
+    "deactivated_at",
+    "muted",
+    "last_seen",
+)
+
+
+class Account(Struct, frozen=True):
+    """A user's record. Times are Unix ms.
+
+    Attributes:
+        banned_until: None = not banned (or ended), 0 = until lifted.
+    """
+
+    user: str
+    registered: bool
+    name: str
+    avatar_url: str
+    registered_at: int | None
+    banned_until: int | None
+    ban_reason: str
+    void_before: int | None
+    deactivated_at: int | None
+    muted: bool
+    allowlist_enabled: bool
+    last_seen: int | None
+
+
+def register(keys: Keys, user_id: str, name: str | None = None, avatar_url: str | None = None) -> Call:
+    """Makes the user exist; None leaves a field as it is. Replies ``[0, now ms, new]`` or ``[code, 0]``."""
+    user = keys.user(user_id)
+    return function(
+        user.partition,
+        "register",
+        (user.user, keys.directory(user.partition, "users")),
+        user_id,
+        int(name is not None),
+        name or "",
+        int(avatar_url is not None),
+        avatar_url or "",
+    )
+
+
+def get(keys: Keys, user_id: str) -> Call:
+    """The user's record."""
+    user = keys.user(user_id)
+    return Call(user.partition, ("HMGET", user.user, *_FIELDS))
+
+
+def parse_get(user_id: str, reply: Any) -> Account:
+    fields = dict(zip(_FIELDS, reply, strict=True))
+    return Account(
+        user=user_id,
+        registered=fields["policy"] is not None,
+        name=text(fields["name"]),
+        avatar_url=text(fields["avatar_url"]),
+        registered_at=integer(fields["registered_at"]),
+        banned_until=integer(fields["ban_until"]),
+        ban_reason=text(fields["ban_reason"]),
+        void_before=integer(fields["void_before"]),
+        deactivated_at=integer(fields["deactivated_at"]),
+        muted=fields["muted"] == b"1",
+        allowlist_enabled="a" in text(fields["policy"]),
+        last_seen=integer(fields["last_seen"]),
+    )
+
+
+def count(keys: Keys, partition: int) -> Call:
+    """How many users one partition has."""
+    return Call(partition, ("ZCARD", keys.directory(partition, "users")))
+
+
+def mute(keys: Keys, user_id: str, muted: bool) -> Call:
+    """A muted sender may send no direct messages; binds the very next one."""
+    user = keys.user(user_id)
+    return function(
+        user.partition,
+        "mute",
+        (user.user, keys.directory(user.partition, "muted")),
+        user_id,
+        int(muted),
+        user.node_channel,
+    )

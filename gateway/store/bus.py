@@ -1,0 +1,228 @@
+"""A node's hot links to all masters: commands go out by partition, pushes come in, breaks are told by partition."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+
+import structlog
+
+from gateway.core.session import Gate
+from gateway.store import keys as names
+from gateway.store.call import Call
+from gateway.store.errors import StoreError
+from gateway.store.functions import load
+from gateway.store.link import Callback, Link, LinkTimes, Part
+from gateway.store.topology import Master, Topology
+
+log = structlog.get_logger(__name__)
+
+
+class Bus:
+    """The links of one node.
+
+    Args:
+        topology: the masters, already discovered.
+        times: the links' deadlines.
+        pending_max: commands outstanding on a link at which further ones are refused.
+
+    Attributes:
+        incarnation: the node id that keys and channels bear; set before ``start``.
+        on_push: gets the payload of every message to this node.
+        on_up: gets the partitions whose link has just been (re)connected and subscribed.
+        on_down: gets the partitions whose link has broken.
+        on_open: gets a gate that a barrier has opened again.
+        on_data: called before anything received is looked at.
+    """
+
+    def __init__(self, topology: Topology, times: LinkTimes, pending_max: int) -> None:
+        self.topology = topology
+        self.keys = topology.keys
+        self.times = times
+        self.pending_max = pending_max
+        self.incarnation = ""
+        self.on_push: Callable[[bytes], None] = _nothing
+        self.on_up: Callable[[frozenset[int]], None] = _nothing
+        self.on_down: Callable[[frozenset[int]], None] = _nothing
+        self.on_open: Callable[[Gate], None] = _nothing
+        self.on_data: Callable[[], None] = _nothing
+        self.links: list[Link] = []
+        self.gates: list[Gate] = []
+        self._watched: dict[str, int] = {}
+        self._settling: asyncio.Task[None] | None = None
+        self._closed = False
+
+    # Commands, by place.
+
+    def post(self, place: int, command: tuple[Part, ...], callback: Callback, context: object = None) -> None:
+        """Sends a command on the link of a partition (or place); see Link.post."""
+        self.links[self.topology.owner[place]].post(command, callback, context)
+
+    def call(self, call: Call, callback: Callback, context: object = None) -> None:
+        """The same for a call built by one of the store's noun files."""
+        self.links[self.topology.owner[call.place]].post(call.command, callback, context)
+
+    def tell(self, call: Call) -> None:
+        """Sends a command whose answer nobody waits for."""
+        self.links[self.topology.owner[call.place]].post_unanswered(call.command)
+
+    def gate(self, partition: int) -> Gate:
+        """The gate of the link that serves a partition."""
+        return self.gates[self.topology.owner[partition]]
+
+    def watch(self, partition: int, channel: str, callback: Callback, context: object) -> None:
+        """Subscribes to a channel, now and after every break."""
+        self._watched[channel] = partition
+        self.links[self.topology.owner[partition]].subscribe(channel, callback, context)
+
+    def unwatch(self, channel: str) -> None:
+        """Ends it."""
+        partition = self._watched.pop(channel, None)
+        if partition is not None:
+            self.links[self.topology.owner[partition]].unsubscribe(channel)
+
+    @property
+    def ready(self) -> bool:
+        """Whether every link is connected and its probe has come back."""
+        return bool(self.links) and all(link.up and link.echoed for link in self.links)
+
+    @property
+    def fault(self) -> str | None:
+        """Why not, for a person."""
+        for link in self.links:
+            if not link.up:
+                return f"Redis at {link.endpoint} is away: {link.last_fault}"
+            if not link.echoed:
+                return f"Redis at {link.endpoint} does not echo the probe"
+        return None
+
+    @property
+    def up(self) -> bool:
+        """Whether every link is connected and subscribed."""
+        return bool(self.links) and all(link.up for link in self.links)
+
+    # Life.
+
+    def start(self) -> None:
+        """Builds the links and begins to connect them."""
+        self.links = []
+        self.gates = []
+        for index, master in enumerate(self.topology.masters):
+            gate = Gate()
+            gate.away = gate.shut = True
+            self.gates.append(gate)
+            self.links.append(self._link(index, master))
+        for link in self.links:
+            link.start()
+
+    async def close(self) -> None:
+        """Ends all links."""
+        self._closed = True
+        if self._settling is not None:
+            self._settling.cancel()
+            await asyncio.gather(self._settling, return_exceptions=True)
+        for link in self.links:
+            await link.close()
+
+    def rename(self, incarnation: str) -> None:
+        """Goes on as another incarnation: every link is rebuilt, subscribed to the new channels."""
+        self.incarnation = incarnation
+        for index, link in enumerate(self.links):
+            link.probe_channel = self._probe_channel(index)
+            link.rebuild("the node has a new incarnation")
+
+    def barrier(self) -> None:
+        """Shuts every gate until its server has answered a PING sent now: what waited before it is then known."""
+        for index, gate in enumerate(self.gates):
+            if not gate.away:
+                gate.shut = True
+                self.links[index].post(("PING",), self._barrier_answered, gate)
+
+    def _barrier_answered(self, gate: Gate, reply: object) -> None:
+        if gate.away:
+            # The link broke: its sessions are fenced, and reclaimed when it is up again.
+            return
+        if isinstance(reply, StoreError):
+            self.links[self.gates.index(gate)].rebuild("no answer to the barrier after a gap")
+            return
+        gate.shut = False
+        self.on_open(gate)
+
+    def tick(self, now: float) -> None:
+        """Deadlines and probes; ``now`` is the event loop's time."""
+        for link in self.links:
+            link.tick(now)
+
+    def _partitions(self, index: int) -> list[int]:
+        return [place for place in range(self.keys.partitions) if self.topology.owner[place] == index]
+
+    def _probe_channel(self, index: int) -> str:
+        partitions = self._partitions(index)
+        return self.keys.node_channel(partitions[0] if partitions else 0, self.incarnation)
+
+    def _link(self, index: int, master: Master) -> Link:
+        partitions = frozenset(self._partitions(index))
+
+        def channels() -> tuple[Iterable[str], Iterable[str]]:
+            sharded = [self.keys.node_channel(partition, self.incarnation) for partition in sorted(partitions)]
+            sharded += [channel for channel, partition in self._watched.items() if partition in partitions]
+            # PUBLISH reaches every node of a cluster, so one link hears the control channel for all.
+            return sharded, [names.CONTROL] if index == 0 else []
+
+        def up(_: Link) -> None:
+            self.gates[index].away = self.gates[index].shut = False
+            self.on_up(partitions)
+
+        def down(_: Link) -> None:
+            self.gates[index].away = self.gates[index].shut = True
+            self.on_down(partitions)
+
+        return Link(
+            master.endpoint,
+            self.times,
+            pending_max=self.pending_max,
+            channels=channels,
+            probe_channel=self._probe_channel(index),
+            on_push=self._received,
+            on_up=up,
+            on_down=down,
+            on_unsettled=lambda _: self._settle_soon(None),
+            on_missing=lambda _: self._settle_soon(master),
+            on_data=lambda: self.on_data(),
+        )
+
+    def _received(self, payload: bytes) -> None:
+        if payload[:1] == b"q":
+            token = payload[1:]
+            for link in self.links:
+                if link.probe_echo(token):
+                    return
+            return
+        self.on_push(payload)
+
+    # When the servers are no longer what they were.
+
+    def _settle_soon(self, missing: Master | None) -> None:
+        if self._closed or (self._settling is not None and not self._settling.done()):
+            return
+        self._settling = asyncio.get_running_loop().create_task(self._settle(missing), name="bus settle")
+
+    async def _settle(self, missing: Master | None) -> None:
+        try:
+            if missing is not None:
+                await load(missing)
+                return
+            if not await self.topology.discover():
+                return
+        except StoreError as error:
+            log.warning("the store's topology is unsettled", reason=str(error))
+            return
+        log.warning("the store's topology changed: all links are rebuilt")
+        old = self.links
+        for link in old:
+            await link.close()
+        self.start()
+
+
+def _nothing(*_: object) -> None:
+    pass

@@ -1,0 +1,143 @@
+"""Loads the Functions, and judges whether a server is one that the gateway can live on."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from gateway.store.call import text
+from gateway.store.errors import StoreRefused
+from gateway.store.keys import META
+from gateway.store.topology import Master, Topology
+
+LIBRARY = "gw1"
+SOURCE = (Path(__file__).parent / "functions.lua").read_text(encoding="utf-8")
+VERSION = int(re.findall(r"^local VERSION = (\d+)$", SOURCE, re.MULTILINE)[0])
+
+REDIS_MIN = (7, 0)
+VALKEY_MIN = (7, 2)
+PUBSUB_BUFFER_MIN = 8 * 1024 * 1024
+"""A subscribed link counts as a pub/sub client: below this, a burst of pushes gets it disconnected."""
+
+
+class Fault(NamedTuple):
+    """One thing that is wrong with the store; ``fatal`` ones stop a start."""
+
+    problem: str
+    fatal: bool
+
+
+async def load(master: Master) -> bool:
+    """Loads the library where it is missing, older, or of this version with other text.
+
+    Returns:
+        Whether it was loaded now.
+    """
+    listed = await master.execute("FUNCTION", "LIST", "LIBRARYNAME", LIBRARY, "WITHCODE")
+    for library in listed:
+        code = text(_pairs(library).get("library_code"))
+        found = re.findall(r"^local VERSION = (\d+)$", code, re.MULTILINE)
+        if code == SOURCE or (found and int(found[0]) > VERSION):
+            return False
+    await master.execute("FUNCTION", "LOAD", "REPLACE", SOURCE)
+    return True
+
+
+async def inspect(topology: Topology) -> list[Fault]:
+    """Everything about the servers that the gateway minds; empty when all is well.
+
+    Raises:
+        StoreUnavailable, OutcomeUnknown: A server does not answer.
+    """
+    faults: list[Fault] = []
+    for master in topology.masters:
+        where = f"Redis at {master.endpoint}"
+        information = _information(await master.execute("INFO", "server"))
+        faults += _judge_version(where, information)
+        if any(fault.fatal for fault in faults):
+            continue
+        cluster = information.get("redis_mode", information.get("server_mode")) == "cluster"
+        if cluster and not topology.address.cluster:
+            faults.append(Fault(f"{where} is a cluster: use a redis+cluster:// URL", True))
+        faults += await _judge_settings(master, where)
+    if not faults:
+        faults += await _judge_partitions(topology)
+    return faults
+
+
+async def settle(topology: Topology) -> None:
+    """Fixes the number of partitions at a deployment's first start."""
+    keys = topology.keys
+    await topology.master(keys.meta_place).execute("HSETNX", META, "partitions", keys.partitions)
+
+
+async def _judge_settings(master: Master, where: str) -> list[Fault]:
+    faults: list[Fault] = []
+    try:
+        settings = _pairs(await master.execute("CONFIG", "GET", "maxmemory-policy", "client-output-buffer-limit"))
+    except StoreRefused:
+        return [Fault(f"{where} does not let CONFIG GET be called: its eviction policy could not be checked", False)]
+    policy = text(settings.get("maxmemory-policy")) or "noeviction"
+    if policy != "noeviction":
+        faults.append(
+            Fault(f"{where} has maxmemory-policy {policy}: it would delete users; set it to noeviction", True)
+        )
+    limits = re.findall(r"pubsub (\d+) (\d+) \d+", text(settings.get("client-output-buffer-limit")))
+    for hard, soft in limits:
+        smallest = min((int(limit) for limit in (hard, soft) if int(limit) > 0), default=PUBSUB_BUFFER_MIN)
+        if smallest < PUBSUB_BUFFER_MIN:
+            faults.append(
+                Fault(
+                    f"{where} has client-output-buffer-limit pubsub {hard} {soft}: under {PUBSUB_BUFFER_MIN} bytes a "
+                    "burst of pushes cuts the gateway off",
+                    False,
+                )
+            )
+    return faults
+
+
+async def _judge_partitions(topology: Topology) -> list[Fault]:
+    keys = topology.keys
+    stored = await topology.master(keys.meta_place).execute("HGET", META, "partitions")
+    if stored is not None and int(stored) != keys.partitions:
+        return [
+            Fault(
+                f"this deployment was started with {int(stored)} partitions, the configuration says "
+                f"{keys.partitions}: set partitions = {int(stored)}",
+                True,
+            )
+        ]
+    return []
+
+
+def _judge_version(where: str, information: dict[str, str]) -> list[Fault]:
+    valkey = information.get("valkey_version")
+    name, version, least = (
+        ("Valkey", valkey, VALKEY_MIN) if valkey else ("Redis", information.get("redis_version", "0"), REDIS_MIN)
+    )
+    if tuple(int(part) for part in re.findall(r"\d+", version)[:2]) < least:
+        wanted = ".".join(str(part) for part in least)
+        return [Fault(f"{where} is {name} {version}: {name} {wanted} or later is needed", True)]
+    return []
+
+
+def _information(raw: Any) -> dict[str, str]:
+    if isinstance(raw, dict):
+        return {str(key): str(value) for key, value in raw.items()}
+    lines = text(raw).splitlines()
+    return dict(line.split(":", 1) for line in lines if ":" in line)
+
+
+def _pairs(raw: Any) -> dict[str, Any]:
+    """A map, whether RESP2 gave it as a flat list or redis-py has parsed it already."""
+    if isinstance(raw, dict):
+        items = list(raw.items())
+    else:
+        flat = list(raw)
+        items = list(zip(flat[::2], flat[1::2], strict=True))
+    return {key.decode() if isinstance(key, bytes) else str(key): _bytes(value) for key, value in items}
+
+
+def _bytes(value: Any) -> Any:
+    return value.encode() if isinstance(value, str) else value

@@ -1,0 +1,126 @@
+"""The store as services see it: calls through redis-py for admin work, and a bus for what sockets need."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from redis.exceptions import RedisError
+
+from gateway.store import functions
+from gateway.store.call import Call
+from gateway.store.errors import StoreError, StoreRefused, StoreUnavailable
+from gateway.store.functions import Fault
+from gateway.store.keys import Keys
+from gateway.store.topology import Topology, parse, translate
+
+
+class StoreUnfit(StoreError):
+    """The servers answer, but the gateway cannot live on them.
+
+    Attributes:
+        faults: everything found wrong.
+    """
+
+    def __init__(self, faults: Sequence[Fault]) -> None:
+        super().__init__("; ".join(fault.problem for fault in faults))
+        self.faults = tuple(faults)
+
+
+class Store:
+    """All that is kept in Redis, for callers that can wait for an answer."""
+
+    def __init__(self, topology: Topology) -> None:
+        self.topology = topology
+        self.keys = topology.keys
+
+    @classmethod
+    async def open(cls, url: str, *, partitions: int = 256, timeout_s: float = 2.0) -> Store:
+        """Connects, judges the servers, and loads the Functions.
+
+        Raises:
+            ValueError: The URL is wrong.
+            StoreUnavailable, OutcomeUnknown: No answer.
+            StoreUnfit: Too old, wrong eviction policy, another number of partitions.
+        """
+        store = await cls.connect(url, partitions=partitions, timeout_s=timeout_s)
+        try:
+            faults = [fault for fault in await functions.inspect(store.topology) if fault.fatal]
+            if faults:
+                raise StoreUnfit(faults)
+            await functions.settle(store.topology)
+            await asyncio.gather(*(functions.load(master) for master in store.topology.masters))
+        except BaseException:
+            await store.close()
+            raise
+        return store
+
+    @classmethod
+    async def connect(cls, url: str, *, partitions: int = 256, timeout_s: float = 2.0) -> Store:
+        """Connects and nothing else: for those who only want to look."""
+        topology = Topology(parse(url), Keys(partitions), timeout_s)
+        try:
+            await topology.discover()
+        except BaseException:
+            await topology.close()
+            raise
+        return cls(topology)
+
+    async def close(self) -> None:
+        await self.topology.close()
+
+    async def execute(self, call: Call) -> Any:
+        """Runs one call and returns its reply.
+
+        Raises:
+            StoreUnavailable, OutcomeUnknown, StoreRefused.
+        """
+        try:
+            return await self.topology.master(call.place).execute(*call.command)
+        except StoreUnavailable as error:
+            # MOVED and its like were not run: find the new master and try once more.
+            if "MOVED" not in str(error):
+                raise
+            await self.topology.discover()
+            return await self.topology.master(call.place).execute(*call.command)
+        except StoreRefused as error:
+            if "Function not found" not in str(error):
+                raise
+            await functions.load(self.topology.master(call.place))
+            return await self.topology.master(call.place).execute(*call.command)
+
+    async def execute_all(self, calls: Sequence[Call]) -> list[Any]:
+        """Runs calls that do not depend on each other, pipelined a master at a time.
+
+        Raises:
+            StoreUnavailable, OutcomeUnknown, StoreRefused: As the first one that failed.
+        """
+        replies: list[Any] = [None] * len(calls)
+        groups: dict[int, list[int]] = {}
+        for index, call in enumerate(calls):
+            groups.setdefault(self.topology.owner[call.place], []).append(index)
+        for owner, indexes in groups.items():
+            pipeline = self.topology.masters[owner].client.pipeline(transaction=False)
+            for index in indexes:
+                pipeline.execute_command(*calls[index].command)
+            try:
+                answers = await pipeline.execute()
+            except (RedisError, OSError) as error:
+                raise translate(error) from error
+            for index, answer in zip(indexes, answers, strict=True):
+                replies[index] = answer
+        return replies
+
+    @asynccontextmanager
+    async def dedicated(self, partition: int) -> AsyncIterator[Any]:
+        """A connection of one's own to a partition's master, for what must stay together on one connection."""
+        client = self.topology.master(partition).client.client()
+        try:
+            await client.initialize()
+            yield client
+        except (RedisError, OSError) as error:
+            raise translate(error) from error
+        finally:
+            await client.aclose()

@@ -1,0 +1,219 @@
+"""Which server holds which partition: one server, or the masters of a Redis Cluster."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from typing import Any, NamedTuple
+from urllib.parse import unquote, urlsplit
+
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from gateway.store.errors import OutcomeUnknown, StoreRefused, StoreUnavailable
+from gateway.store.keys import SLOTS, Keys
+from gateway.store.link import Endpoint, Part
+
+SCHEMES = ("redis", "rediss", "unix", "redis+cluster", "rediss+cluster")
+
+
+class Address(NamedTuple):
+    """A Redis URL, taken apart."""
+
+    endpoint: Endpoint
+    cluster: bool
+
+    @property
+    def shown(self) -> str:
+        """The address without its password."""
+        return str(self.endpoint)
+
+
+def parse(url: str) -> Address:
+    """Takes a Redis URL apart.
+
+    Args:
+        url: ``redis://``, ``rediss://`` (TLS), ``unix://``, or ``redis+cluster://``, ``rediss+cluster://`` with any
+            one node of the cluster.
+
+    Raises:
+        ValueError: What is wrong with it, without the password.
+    """
+    parts = urlsplit(url)
+    if parts.scheme not in SCHEMES:
+        raise ValueError(f"a Redis URL starts with one of {', '.join(scheme + '://' for scheme in SCHEMES)}")
+    username = unquote(parts.username) if parts.username else None
+    password = unquote(parts.password) if parts.password else None
+    if parts.scheme == "unix":
+        if not parts.path:
+            raise ValueError("a unix:// URL needs a path")
+        return Address(Endpoint(None, 0, unquote(parts.path), username, password, None), False)
+    database = parts.path.strip("/")
+    if database not in ("", "0"):
+        raise ValueError(f"database {database} cannot be used: pub/sub is shared by all databases; use 0")
+    try:
+        port = parts.port or 6379
+    except ValueError as error:
+        raise ValueError("the port is not a number from 1 to 65535") from error
+    tls = ssl.create_default_context() if parts.scheme.startswith("rediss") else None
+    if tls is not None and parts.query:
+        for option in parts.query.split("&"):
+            name, _, value = option.partition("=")
+            if name == "ssl_ca_certs":
+                tls.load_verify_locations(unquote(value))
+            elif name == "ssl_cert_reqs" and value == "none":
+                tls.check_hostname = False
+                tls.verify_mode = ssl.CERT_NONE
+            else:
+                raise ValueError(f"unknown option {name} (known: ssl_ca_certs=FILE, ssl_cert_reqs=none)")
+    endpoint = Endpoint(parts.hostname or "localhost", port, None, username, password, tls)
+    return Address(endpoint, parts.scheme.endswith("+cluster"))
+
+
+class Master:
+    """One server and redis-py's pooled client for it: every access to Redis that is not on a client's socket."""
+
+    def __init__(self, endpoint: Endpoint, timeout_s: float, connections_max: int = 64) -> None:
+        self.endpoint = endpoint
+        options: dict[str, Any] = {
+            "username": endpoint.username,
+            "password": endpoint.password,
+            "socket_timeout": timeout_s,
+            "socket_connect_timeout": timeout_s,
+            "max_connections": connections_max,
+            # A command that was sent may have been carried out: only the caller can know whether to repeat it.
+            "retry": Retry(NoBackoff(), 0),
+            "client_name": "gateway",
+        }
+        if endpoint.path is not None:
+            options["unix_socket_path"] = endpoint.path
+        else:
+            options |= {"host": endpoint.host, "port": endpoint.port}
+            if endpoint.ssl is not None:
+                options |= {"ssl": True}
+                if endpoint.ssl.verify_mode == ssl.CERT_NONE:
+                    options |= {"ssl_cert_reqs": "none", "ssl_check_hostname": False}
+        self.client: Redis = Redis(**options)
+
+    async def execute(self, *command: Part) -> Any:
+        """Runs one command.
+
+        Raises:
+            StoreUnavailable, OutcomeUnknown, StoreRefused.
+        """
+        try:
+            return await self.client.execute_command(*command)  # type: ignore[no-untyped-call]
+        except (RedisError, OSError) as error:
+            raise translate(error) from error
+
+    async def close(self) -> None:
+        await self.client.aclose()
+
+
+def translate(error: Exception) -> Exception:
+    """redis-py's exceptions in the words of store.errors."""
+    if isinstance(error, RedisTimeoutError | asyncio.TimeoutError):
+        return OutcomeUnknown(f"Redis did not answer in time: {error}")
+    if isinstance(error, RedisConnectionError | OSError):
+        return StoreUnavailable(f"Redis is away: {error}")
+    if isinstance(error, ResponseError):
+        word = str(error).partition(" ")[0]
+        if word in ("OOM", "READONLY", "LOADING", "CLUSTERDOWN", "MOVED", "ASK", "TRYAGAIN", "MISCONF", "NOREPLICAS"):
+            return StoreUnavailable(f"Redis refused to run it: {error}")
+        return StoreRefused(str(error))
+    return StoreUnavailable(f"Redis is away: {error}")
+
+
+class Topology:
+    """The masters, and which partition each one holds."""
+
+    def __init__(self, address: Address, keys: Keys, timeout_s: float) -> None:
+        self.address = address
+        self.keys = keys
+        self.timeout_s = timeout_s
+        self.masters: list[Master] = []
+        self.owner: list[int] = []
+        self._endpoints: list[Endpoint] = []
+
+    async def discover(self) -> bool:
+        """Reads which master holds which slots.
+
+        Returns:
+            Whether that differs from what was known.
+
+        Raises:
+            StoreUnavailable: No server answers, or the cluster does not cover all slots.
+        """
+        if not self.address.cluster:
+            endpoints, owner = [self.address.endpoint], [0] * self.keys.places
+        else:
+            endpoints, owner = await self._cluster_map()
+        if endpoints == self._endpoints and owner == self.owner:
+            return False
+        old = self.masters
+        known = {master.endpoint: master for master in old}
+        self.masters = [
+            known.pop(endpoint) if endpoint in known else Master(endpoint, self.timeout_s) for endpoint in endpoints
+        ]
+        self._endpoints, self.owner = endpoints, owner
+        for master in known.values():
+            await master.close()
+        return True
+
+    async def _cluster_map(self) -> tuple[list[Endpoint], list[int]]:
+        seeds = [*self._endpoints, self.address.endpoint]
+        fault: Exception | None = None
+        for seed in seeds:
+            master = Master(seed, self.timeout_s, connections_max=1)
+            try:
+                ranges = await master.execute("CLUSTER", "SLOTS")
+                return self._read_slots(seed, ranges)
+            except (StoreUnavailable, OutcomeUnknown, StoreRefused) as error:
+                fault = error
+            finally:
+                await master.close()
+        raise StoreUnavailable(f"no node of the cluster tells its slots: {fault}")
+
+    def _read_slots(self, seed: Endpoint, ranges: list[Any]) -> tuple[list[Endpoint], list[int]]:
+        by_slot: list[int | None] = [None] * SLOTS
+        endpoints: list[Endpoint] = []
+        for slots in sorted(_slot_ranges(ranges)):
+            first, last, host, port = slots
+            endpoint = seed._replace(host=host or seed.host, port=port)
+            if endpoint not in endpoints:
+                endpoints.append(endpoint)
+            for slot in range(first, last + 1):
+                by_slot[slot] = endpoints.index(endpoint)
+        owner: list[int] = []
+        for partition in range(self.keys.places):
+            index = by_slot[self.keys.slot(partition)]
+            if index is None:
+                raise StoreUnavailable(f"no master holds slot {self.keys.slot(partition)}")
+            owner.append(index)
+        return endpoints, owner
+
+    def master(self, partition: int) -> Master:
+        """The master that holds a partition (or a deployment-wide key's place)."""
+        return self.masters[self.owner[partition]]
+
+    async def close(self) -> None:
+        masters, self.masters = self.masters, []
+        for master in masters:
+            await master.close()
+
+
+def _slot_ranges(reply: Any) -> list[tuple[int, int, str, int]]:
+    """CLUSTER SLOTS as (first, last, host, port), whether redis-py has already parsed it into a dict or not."""
+    if isinstance(reply, dict):
+        return [
+            (first, last, _text(node["primary"][0]), int(node["primary"][1])) for (first, last), node in reply.items()
+        ]
+    return [(int(row[0]), int(row[1]), _text(row[2][0]), int(row[2][1])) for row in reply]
+
+
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value or "")
