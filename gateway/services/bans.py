@@ -1,0 +1,87 @@
+"""Bans: made, lifted, listed; they end by themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from gateway.services.clock import Clock
+from gateway.services.drops import Acknowledgement, Drops
+from gateway.services.errors import Refused
+from gateway.store import accounts, drops
+from gateway.store.call import text
+from gateway.store.store import Store
+
+MINUTES_MAX = 43_200
+"""30 days: the longest ban with an end (server-api.md section 4.1)."""
+
+MINUTES_INVALID = 1003
+
+LIST_MAX = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Ban:
+    """A ban in force; ``until_ms`` is Unix ms, None = until lifted."""
+
+    user: str
+    until_ms: int | None
+    reason: str
+
+
+class Bans:
+    """What can be done about bans."""
+
+    def __init__(self, store: Store, drops: Drops, clock: Clock) -> None:
+        self._store = store
+        self._drops = drops
+        self._clock = clock
+
+    async def ban(self, users: Sequence[str], *, minutes: int | None, reason: str = "") -> Acknowledgement:
+        """Bans users and drops their live sockets; a new ban replaces the end of an older one.
+
+        Args:
+            users: user ids, registered or not.
+            minutes: 1 to 43,200; None = until lifted.
+            reason: for the user and for whoever lists bans.
+
+        Raises:
+            Refused: 1003, the minutes are out of bounds.
+        """
+        if minutes is not None and not 1 <= minutes <= MINUTES_MAX:
+            raise Refused(MINUTES_INVALID, f"minutes must be from 1 to {MINUTES_MAX}", "minutes")
+        until = 0 if minutes is None else self._clock.wall_ms() + minutes * 60_000
+        keys = self._store.keys
+        return await self._drops.perform(users, lambda user, call: drops.ban(keys, user, call, until, reason))
+
+    async def unban(self, users: Sequence[str]) -> int:
+        """Lifts bans; returns how many there were."""
+        replies = await self._store.execute_all([drops.unban(self._store.keys, user) for user in dict.fromkeys(users)])
+        return sum(int(reply) for reply in replies)
+
+    async def list(self, *, offset: int = 0, limit: int = LIST_MAX) -> list[Ban]:
+        """Bans in force, the latest end first (those without an end before all)."""
+        keys, now = self._store.keys, self._clock.wall_ms()
+        calls = [drops.bans(keys, partition, now, offset + limit) for partition in range(keys.partitions)]
+        found: list[tuple[float, str]] = []
+        for reply in await self._store.execute_all(calls):
+            found += _scored(reply)
+        found.sort(key=lambda entry: (-entry[0], entry[1]))
+        chosen = found[offset : offset + limit]
+        records = await self._store.execute_all([accounts.get(keys, user) for _, user in chosen])
+        return [
+            Ban(user, None if end == float("inf") else int(end), accounts.parse_get(user, record).ban_reason)
+            for (end, user), record in zip(chosen, records, strict=True)
+        ]
+
+    async def forget_ended(self) -> None:
+        """Takes ended bans out of the directories."""
+        keys, now = self._store.keys, self._clock.wall_ms()
+        await self._store.execute_all([drops.forget_ended_bans(keys, each, now) for each in range(keys.partitions)])
+
+
+def _scored(reply: object) -> list[tuple[float, str]]:
+    assert isinstance(reply, list)
+    if reply and isinstance(reply[0], list | tuple):
+        return [(float(row[1]), text(row[0])) for row in reply]
+    return [(float(score), text(member)) for member, score in zip(reply[::2], reply[1::2], strict=True)]

@@ -1,0 +1,89 @@
+"""The inbox on a node: replaying it to a session that catches up, and taking acks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gateway.core.close import Refusal
+from gateway.core.session import Session, State, StreamId
+from gateway.metrics import METRICS
+from gateway.protocol import commands
+from gateway.protocol.codes import Code
+from gateway.services.context import NodeContext
+from gateway.store import messages
+from gateway.store.errors import StoreError
+
+DEVICES_MAX = 16
+"""Devices of one user whose acks are kept; the least recently seen goes first (hard-cases.md)."""
+
+RETRY_S = 1.0
+"""When a batch that the store did not answer is asked for again."""
+
+
+class Messages:
+    """Replays and acks."""
+
+    def __init__(self, context: NodeContext) -> None:
+        self._context = context
+
+    def catch_up(self, session: Session, head: StreamId) -> None:
+        """Brings a session from where it is to the inbox's head, before live pushes reach it again."""
+        if head > session.seen:
+            session.seen = head
+        session.catching_up = True
+        if session.caught_up(session.forwarded):
+            return
+        self._read(session)
+
+    def _read(self, session: Session) -> None:
+        session.pending += 1
+        self._context.bus.call(
+            messages.read(self._context.keys, session.user, session.forwarded), self._replay, session
+        )
+
+    def _replay(self, session: Session, reply: Any) -> None:
+        session.settle()
+        if session.state is not State.LIVE:
+            # Ended, or fenced again: the reclaim starts another replay from where this one has come to.
+            return
+        if isinstance(reply, StoreError):
+            deadline = self._context.clock.now() + RETRY_S
+            self._context.wheel.arm(deadline, self._read_again, session)
+            return
+        entries = messages.parse_read(reply)
+        for place, tail in entries:
+            session.send_replay(messages.push(session.epoch, place, tail))
+            session.forwarded = place
+        METRICS.messages_replayed += len(entries)
+        METRICS.messages_delivered += len(entries)
+        if len(entries) < messages.REPLAY_BATCH and not entries and session.seen > session.forwarded:
+            # The store no longer has what was pushed (trimmed meanwhile): nothing more will come.
+            session.forwarded = session.seen
+        if not session.caught_up(session.forwarded):
+            session.when_drained(self._read)
+
+    def _read_again(self, session: Session, now: float) -> None:
+        if session.state is State.LIVE and session.catching_up:
+            self._read(session)
+
+    def ack(self, session: Session, command: commands.Ack, now: float) -> None:
+        """The ``ack`` command; one of another epoch is ignored, one beyond what was sent is refused."""
+        cursor = messages.parse_cursor(command.cursor)
+        if cursor is None:
+            raise Refusal(Code.MALFORMED, "$.cursor: not a cursor of this gateway")
+        epoch, place = cursor
+        if session.device is None or epoch != session.epoch:
+            return
+        if place > session.forwarded:
+            raise Refusal(Code.MALFORMED, "$.cursor: beyond what was sent to this session")
+        self._context.bus.tell(
+            messages.ack(
+                self._context.keys,
+                session.user,
+                session.device,
+                epoch,
+                place,
+                DEVICES_MAX,
+                self._context.settings.live.retention_ms,
+            )
+        )

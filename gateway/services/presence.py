@@ -1,0 +1,234 @@
+"""Presence: who is online, for admins; and live pushes for the sessions that watch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import partial
+from typing import Any
+
+import orjson
+from msgspec import Struct
+
+from gateway.core.close import Refusal
+from gateway.core.session import Session, State
+from gateway.metrics import METRICS
+from gateway.protocol import commands, pushes, replies
+from gateway.protocol.codes import Code
+from gateway.services import refusals
+from gateway.services.context import NodeContext
+from gateway.services.gather import Gather, fault_among
+from gateway.store import sessions
+from gateway.store.sessions import PresenceRecord, SessionRecord
+from gateway.store.store import Store
+
+
+class Presence:
+    """What admins may ask."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    async def online(self, user: str) -> bool:
+        """Whether the user has a live session."""
+        return int(await self._store.execute(sessions.count_of(self._store.keys, user))) > 0
+
+    async def sessions(self, user: str) -> list[SessionRecord]:
+        """The user's live sessions, oldest first."""
+        return sessions.parse_list(await self._store.execute(sessions.list_of(self._store.keys, user)))
+
+
+class _Watched(Struct):
+    """A user whom sessions of this node watch.
+
+    Attributes:
+        version: the highest presence version pushed to watchers; lower ones are late and are dropped.
+        hidden_from: watchers whom the user has blocked.
+    """
+
+    partition: int
+    channel: str
+    version: int = 0
+    sessions: set[Session] = set()
+    hidden_from: set[str] = set()
+
+
+class Watching:
+    """The ``watch`` and ``unwatch`` commands and the pushes they ask for."""
+
+    def __init__(self, context: NodeContext) -> None:
+        self._context = context
+        self._watched: dict[str, _Watched] = {}
+
+    @property
+    def watched(self) -> int:
+        """How many users are watched from this node."""
+        return len(self._watched)
+
+    def watch(self, session: Session, command: commands.Watch, now: float) -> None:
+        """Subscribes first and reads the present state after, so that no change falls between."""
+        config = self._context.config
+        users = list(dict.fromkeys(command.users))
+        if len(users) > config.watch_call_max:
+            raise Refusal(Code.MALFORMED, f"$.users: at most {config.watch_call_max} a call")
+        watching = session.watching if session.watching is not None else set()
+        if len(watching.union(users)) > config.watch_max:
+            raise Refusal(Code.LIST_FULL, f"$.users: at most {config.watch_max} watched users a session")
+        for user in users:
+            watched = self._watched.get(user)
+            if watched is not None and len(watched.sessions) >= config.watchers_max and user not in watching:
+                raise Refusal(Code.LIST_FULL, f"$.users: {user} has {config.watchers_max} watchers on this node")
+        session.watching = watching
+        session.pending += 1
+        answered = Gather(2 * len(users), partial(self._answer, session, command.id, users))
+        for index, user in enumerate(users):
+            self._subscribe(session, user, answered, index)
+            self._context.bus.call(
+                sessions.watch(self._context.keys, user, session.user), answered.put, len(users) + index
+            )
+
+    def _subscribe(self, session: Session, user: str, answered: Gather, index: int) -> None:
+        watched = self._watched.get(user)
+        if watched is None:
+            keys = self._context.keys.user(user)
+            watched = _Watched(keys.partition, keys.watch_channel)
+            self._watched[user] = watched
+            self._context.bus.watch(watched.partition, watched.channel, answered.put, index)
+        else:
+            answered.put(index, None)
+        watched.sessions.add(session)
+        assert session.watching is not None
+        session.watching.add(user)
+
+    def unwatch(self, session: Session, command: commands.Unwatch, now: float) -> None:
+        """The opposite."""
+        users = list(dict.fromkeys(command.users))
+        for user in users:
+            self._forget(session, user)
+        session.pending += 1
+        calls = [sessions.watch(self._context.keys, user, session.user) for user in users]
+        Gather.calls(
+            self._context.bus, calls, lambda states: self._answer(session, command.id, users, [*states, *states])
+        )
+
+    def leave(self, session: Session) -> None:
+        """The session has ended: it watches nobody any more."""
+        for user in tuple(session.watching or ()):
+            self._forget(session, user)
+
+    def _forget(self, session: Session, user: str) -> None:
+        if session.watching is not None:
+            session.watching.discard(user)
+        watched = self._watched.get(user)
+        if watched is None:
+            return
+        watched.sessions.discard(session)
+        if not watched.sessions:
+            del self._watched[user]
+            self._context.bus.unwatch(watched.channel)
+
+    def _answer(self, session: Session, command_id: str, users: Sequence[str], answers: list[Any]) -> None:
+        fault = fault_among(answers)
+        if fault is not None:
+            session.refuse(command_id, refusals.of_fault(fault))
+        else:
+            states = [sessions.parse_watch(reply) for reply in answers[len(users) :]]
+            shown = [
+                replies.UserPresence(user, state.online, state.last_seen, state.platforms, state.version)  # type: ignore[arg-type]
+                for user, state in zip(users, states, strict=True)
+            ]
+            for user, state in zip(users, states, strict=True):
+                self._note_visibility(session, user, state)
+            session.reply(replies.OkPresence(command_id, shown))
+        session.settle()
+
+    def _note_visibility(self, session: Session, user: str, state: PresenceRecord) -> None:
+        watched = self._watched.get(user)
+        if watched is not None and not state.visible:
+            watched.hidden_from.add(session.user)
+
+    # What the watched users' partitions say.
+
+    def received(self, payload: bytes) -> None:
+        """One ``p`` push: ``p<user>\\n<version>\\n<the push's JSON>``."""
+        first = payload.index(b"\n")
+        second = payload.index(b"\n", first + 1)
+        watched = self._watched.get(payload[1:first].decode())
+        version = int(payload[first + 1 : second])
+        if watched is None or version <= watched.version:
+            return
+        watched.version = version
+        self._tell(watched, payload[second + 1 :])
+
+    def _tell(self, watched: _Watched, push: bytes) -> None:
+        for session in tuple(watched.sessions):
+            if session.user not in watched.hidden_from and session.state is State.LIVE:
+                METRICS.presence_pushed += 1
+                session.send(push)
+
+    def received_block(self, payload: bytes) -> None:
+        """One ``b`` or ``u`` push: the user blocked or unblocked somebody who may be watching."""
+        first = payload.index(b"\n")
+        user = payload[1:first].decode()
+        watched = self._watched.get(user)
+        if watched is None:
+            return
+        concerned = set(orjson.loads(payload[first + 1 :]))
+        if payload[:1] == b"b":
+            watched.hidden_from |= concerned
+            push = self._offline(user, watched)
+            for session in tuple(watched.sessions):
+                if session.user in concerned:
+                    session.send(push)
+            return
+        watched.hidden_from -= concerned
+        for session in tuple(watched.sessions):
+            if session.user in concerned:
+                self._read(user, session.user, partial(self._reread, user, [session]))
+
+    def _offline(self, user: str, watched: _Watched) -> bytes:
+        at = self._context.clock.wall_ms()
+        return replies.encode(pushes.Presence(user, False, at, None, [], watched.version))
+
+    def _read(self, user: str, watcher: str, done: Any) -> None:
+        self._context.bus.call(sessions.watch(self._context.keys, user, watcher), lambda _, reply: done(reply))
+
+    def _reread(self, user: str, watchers: Iterable[Session], reply: Any) -> None:
+        if isinstance(reply, Exception):
+            # The link broke: the resync reads every watched user again.
+            return
+        state = sessions.parse_watch(reply)
+        if not state.visible:
+            return
+        push = replies.encode(
+            pushes.Presence(
+                user,
+                state.online,
+                self._context.clock.wall_ms(),
+                state.last_seen,
+                state.platforms,
+                state.version,  # type: ignore[arg-type]
+            )
+        )
+        for session in watchers:
+            session.send(push)
+
+    def resync(self, partitions: frozenset[int]) -> None:
+        """The link to these partitions was away: every watched user is read again, changes are pushed."""
+        for user, watched in tuple(self._watched.items()):
+            if watched.partition in partitions:
+                for watcher in {session.user for session in watched.sessions}:
+                    self._read(user, watcher, partial(self._resynced, user, watcher))
+
+    def _resynced(self, user: str, watcher: str, reply: Any) -> None:
+        watched = self._watched.get(user)
+        if watched is None or isinstance(reply, Exception):
+            return
+        state = sessions.parse_watch(reply)
+        if not state.visible:
+            watched.hidden_from.add(watcher)
+        else:
+            watched.hidden_from.discard(watcher)
+        watched.version = max(watched.version, state.version)
+        # Sent even where the version is the same: whether the last change reached the watcher before the break is
+        # not known, and saying the same state twice is harmless.
+        self._reread(user, [session for session in watched.sessions if session.user == watcher], reply)

@@ -1,0 +1,132 @@
+"""Direct messages: in from a sender's session, through the ``relay`` Function, out to the recipient's sessions.
+
+No task, queue or future per message: callbacks from the sender's bytes to the recipient's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from typing import Any
+
+import msgspec
+
+from gateway.core.close import Refusal
+from gateway.core.session import RETRY_COST, Session
+from gateway.metrics import METRICS
+from gateway.protocol import commands, replies
+from gateway.protocol.codes import Code
+from gateway.services import refusals
+from gateway.services.context import NodeContext
+from gateway.store import messages
+from gateway.store.keys import Keys
+
+_json = msgspec.json.Encoder().encode
+
+
+class Relay:
+    """This node's part in relaying."""
+
+    def __init__(self, context: NodeContext) -> None:
+        self._context = context
+        self._keys: Keys = context.keys
+        self._post = context.bus.post
+        self._hub = context.hub
+        self._clock = context.clock
+        self._settings = context.settings
+        self._body_bytes_max = context.config.body_bytes_max
+        self._inbox_max = context.config.inbox_max
+
+    def send(self, session: Session, command: commands.Send, now: float) -> None:
+        """The ``send`` command."""
+        body = bytes(command.body)
+        if len(body) > self._body_bytes_max:
+            raise Refusal(Code.BODY_TOO_LARGE, f"$.body: over {self._body_bytes_max} bytes")
+        flags = self._flags(session, command, now)
+        key = command.key
+        now_ms = self._clock.wall_ms()
+        mid = uuid7(now_ms) if key is None else mid_of(session.user, command.to, key)
+        tail = b'"mid":"%b","from":%b,"to":%b,"kind":%b,"body":%b}' % (
+            mid.encode(),
+            _json(session.user),
+            _json(command.to),
+            _json(command.kind),
+            body,
+        )
+        settings = self._settings.live
+        partition, call = messages.relay(
+            self._keys,
+            session.user,
+            command.to,
+            flags,
+            mid,
+            tail,
+            self._inbox_max,
+            settings.retention_ms,
+            now_ms,
+        )
+        session.pending += 1
+        self._post(partition, call, self._relayed, (session, command.id, mid, now_ms))
+
+    def _flags(self, session: Session, command: commands.Send, now: float) -> str:
+        flags = "f" if self._settings.live.friends_only else ""
+        if session.muted:
+            flags += "m"
+        if command.retry:
+            if command.key is None:
+                raise Refusal(Code.MALFORMED, "$.key: a retry needs the key of the first try")
+            wait = session.bucket.take(RETRY_COST - 1.0, now)
+            if wait > 0.0:
+                raise Refusal(Code.SENDING_TOO_FAST, "sending too fast", retry_after_ms=int(wait * 1000) + 1)
+            flags += "r"
+        if command.ephemeral:
+            flags += "e"
+        return flags
+
+    def _relayed(self, context: tuple[Session, str, str, int], reply: Any) -> None:
+        session, command_id, mid, now_ms = context
+        if isinstance(reply, Exception):
+            METRICS.messages_refused += 1
+            session.refuse(command_id, refusals.of_fault(reply))
+        elif reply[0] == 0:
+            METRICS.messages_relayed += 1
+            place = reply[1]
+            sent_at = int(place[: place.index(b"-")]) if place else now_ms
+            session.reply(replies.Sent(command_id, mid, sent_at, reply[2] > 0))
+        else:
+            METRICS.messages_refused += 1
+            session.refuse(command_id, refusals.of_code(reply[0]))
+        session.settle()
+
+    def received(self, payload: bytes) -> None:
+        """One ``m`` push: ``m<user>\\n<stream id or nothing>\\n<the push's JSON>``."""
+        first = payload.index(b"\n")
+        second = payload.index(b"\n", first + 1)
+        sessions = self._hub.of(payload[1:first].decode())
+        push = payload[second + 1 :]
+        if second == first + 1:
+            for session in sessions:
+                if session.catching_up:
+                    METRICS.ephemeral_dropped += 1
+                else:
+                    METRICS.messages_delivered += 1
+                    session.send(push)
+            return
+        dash = payload.index(b"-", first + 1, second)
+        place = (int(payload[first + 1 : dash]), int(payload[dash + 1 : second]))
+        for session in sessions:
+            if session.deliver(place, push):
+                METRICS.messages_delivered += 1
+
+
+def mid_of(sender: str, to: str, key: str) -> str:
+    """The id of a message whose sender gave a key: the same for every try of it."""
+    return hashlib.blake2b(f"{sender}\n{to}\n{key}".encode(), digest_size=16).hexdigest()
+
+
+def uuid7(now_ms: int) -> str:
+    """A UUID version 7 (RFC 9562 section 5.7): the time, then 74 random bits."""
+    chance = random.getrandbits(74)
+    value = (now_ms & 0xFFFFFFFFFFFF) << 80 | 0x7 << 76 | (chance >> 62) << 64 | 0b10 << 62 | chance & (1 << 62) - 1
+    text = f"{value:032x}"
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"

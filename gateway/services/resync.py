@@ -1,0 +1,123 @@
+"""After every break: pub/sub is a hint and may have been missed, the keys are the truth and are read again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import structlog
+
+from gateway.core.close import Closing
+from gateway.core.session import Session, State
+from gateway.metrics import METRICS
+from gateway.protocol import codes
+from gateway.services import refusals
+from gateway.services.admission import Admission
+from gateway.services.context import NodeContext
+from gateway.services.leases import forget_sessions
+from gateway.services.messages import Messages
+from gateway.services.presence import Watching
+from gateway.store import messages, sessions
+from gateway.store.errors import OutcomeUnknown, StoreError, StoreUnavailable
+
+log = structlog.get_logger(__name__)
+
+BATCH = 500
+"""Reclaims under way at a time, so that a node with many sessions does not drown the store it just found again."""
+
+RETRY_S = 0.5
+"""When a reclaim that was not answered is asked for again while the link is up."""
+
+
+class Resync:
+    """Fences sessions when their link breaks, and brings them back when it is up again."""
+
+    def __init__(self, context: NodeContext, admission: Admission, inbox: Messages, watching: Watching) -> None:
+        self._context = context
+        self._admission = admission
+        self._inbox = inbox
+        self._watching = watching
+        self._waiting: dict[str, Session] = {}
+        self._under_way = 0
+
+    def link_down(self, partitions: frozenset[int]) -> None:
+        """Nothing passes on these partitions' sessions until they are reclaimed."""
+        for session in self._context.hub:
+            if session.state in (State.LIVE, State.FENCED) and self._of(session) in partitions:
+                session.fence()
+
+    def link_up(self, partitions: frozenset[int]) -> None:
+        """Reclaims their sessions, reads their watches again, forgets what Redis holds of us that we do not."""
+        for session in self._context.hub:
+            if self._of(session) in partitions:
+                session.gate = self._context.bus.gate(self._of(session))
+                if session.state is State.FENCED:
+                    self._waiting[session.id] = session
+        self._go_on()
+        self._watching.resync(partitions)
+        self._context.spawn(self._compare(partitions, self._context.bus.incarnation))
+
+    def _of(self, session: Session) -> int:
+        return self._context.keys.partition(session.user)
+
+    def _go_on(self) -> None:
+        while self._waiting and self._under_way < BATCH:
+            _, session = self._waiting.popitem()
+            if session.state is State.FENCED and not session.gate.away:
+                self._under_way += 1
+                self._reclaim(session)
+
+    def _reclaim(self, session: Session) -> None:
+        session.pending += 1
+        self._context.bus.call(
+            sessions.reclaim(
+                self._context.keys,
+                session,
+                self._context.bus.incarnation,
+                device_policy=self._context.settings.live.device_policy,
+            ),
+            self._reclaimed,
+            (session, self._context.bus.incarnation),
+        )
+
+    def _reclaimed(self, context: tuple[Session, str], reply: Any) -> None:
+        session, incarnation = context
+        self._under_way -= 1
+        session.settle()
+        if session.state is State.FENCED and incarnation == self._context.bus.incarnation:
+            if isinstance(reply, StoreUnavailable | OutcomeUnknown):
+                # Link down: the next link_up comes back to it. Link up: ask again soon.
+                if not session.gate.away:
+                    self._context.wheel.arm(self._context.clock.now() + RETRY_S, self._again, session)
+            elif isinstance(reply, Exception):
+                session.cut(Closing.of(codes.SESSION_LOST, "the session could not be kept"))
+                self._admission.leave(session)
+            elif reply[0]:
+                session.cut(_revoked(reply[0], reply[1]))
+                self._admission.leave(session)
+            else:
+                METRICS.sessions_reclaimed += 1
+                session.muted = bool(reply[1])
+                session.unfence(self._context.clock.now())
+                self._inbox.catch_up(session, messages.parse_id(reply[2]))
+        self._go_on()
+
+    def _again(self, session: Session, now: float) -> None:
+        if session.state is State.FENCED:
+            self._waiting[session.id] = session
+            self._go_on()
+
+    async def _compare(self, partitions: frozenset[int], incarnation: str) -> None:
+        """Sessions that Redis lists for this incarnation and the hub does not hold ended while the link was away."""
+        held = self._context.hub.sessions
+        try:
+            for partition in sorted(partitions):
+                if incarnation != self._context.bus.incarnation:
+                    return
+                await forget_sessions(self._context.store, partition, incarnation, lambda session: session in held)
+        except StoreError as error:
+            log.warning("comparing sessions is interrupted; the next reconnect does it again", reason=str(error))
+
+
+def _revoked(code: int, until: int) -> Closing:
+    closing = refusals.of_code(code, until).closing()
+    return Closing(closing.close_code, closing.code, closing.reason, closing.until, revocation=True)

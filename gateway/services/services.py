@@ -1,0 +1,47 @@
+"""The admin acts, gathered: what the Server API, the command line and the control channel share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gateway.config import Config, Credentials
+from gateway.services.accounts import Accounts
+from gateway.services.bans import Bans
+from gateway.services.clock import Clock
+from gateway.services.control import Control
+from gateway.services.drops import Drops
+from gateway.services.presence import Presence
+from gateway.services.relationships import Relationships
+from gateway.services.settings import Settings
+from gateway.services.tokens import Tokens
+from gateway.store.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """One instance of each admin service over one store."""
+
+    accounts: Accounts
+    bans: Bans
+    control: Control
+    presence: Presence
+    relationships: Relationships
+    settings: Settings
+    tokens: Tokens
+
+    @classmethod
+    def over(cls, store: Store, config: Config, credentials: Credentials, clock: Clock | None = None) -> Services:
+        """Builds them."""
+        clock = clock or Clock()
+        drops = Drops(store, config.drop_wait_s)
+        settings = Settings(store, config)
+        accounts = Accounts(store, drops, config)
+        return cls(
+            accounts=accounts,
+            bans=Bans(store, drops, clock),
+            control=Control(store, drops),
+            presence=Presence(store),
+            relationships=Relationships(store, config.list_max),
+            settings=settings,
+            tokens=Tokens(store, drops, accounts, settings, credentials, config.token_lifetime_s),
+        )
