@@ -1,0 +1,324 @@
+"""The composition root: builds one node's parts, starts them, drains them, stops them."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+
+from gateway import __version__
+from gateway.api import app
+from gateway.api.server import AdminServer
+from gateway.config import Config, Credentials
+from gateway.core.hub import Hub
+from gateway.core.session import Gate, Handler
+from gateway.core.timers import TimerWheel
+from gateway.metrics import METRICS, exposition
+from gateway.protocol import codes, commands, replies
+from gateway.services.admission import Admission
+from gateway.services.clock import Clock
+from gateway.services.context import NodeContext
+from gateway.services.control import ControlReceiver
+from gateway.services.drops import DropReceiver
+from gateway.services.jwks import Jwks
+from gateway.services.leases import Leases, new_incarnation
+from gateway.services.lists import Lists
+from gateway.services.messages import Messages
+from gateway.services.presence import Watching
+from gateway.services.relay import Relay
+from gateway.services.resync import Resync
+from gateway.services.services import Services
+from gateway.services.tokens import verifier_of
+from gateway.store import nodes
+from gateway.store.bus import Bus
+from gateway.store.errors import StoreError
+from gateway.store.link import LinkTimes
+from gateway.store.store import Store
+from gateway.transport.listener import Listener
+
+log = structlog.get_logger(__name__)
+
+START_WAIT_S = 5.0
+"""How long a start waits for the bus before it opens the port all the same (and answers 503 there)."""
+
+SWEEP_S = 30.0
+"""How often half-done changes are finished and ended bans leave the directory."""
+
+STOP_WAIT_S = 1.0
+"""How long a stop waits for the last disconnects to reach Redis."""
+
+
+class Node:
+    """One worker: a hub of sessions between the client port and Redis.
+
+    Args:
+        config: validated settings.
+        credentials: the app's key and secret.
+        store: opened; closed by ``stop``.
+        clock: time.
+    """
+
+    def __init__(self, config: Config, credentials: Credentials, store: Store, clock: Clock | None = None) -> None:
+        self.config = config
+        self.clock = clock or Clock()
+        self.store = store
+        self.node_id = re.sub(r"[^A-Za-z0-9_-]", "-", config.node_id or socket.gethostname())[:64]
+        self._loop = asyncio.get_running_loop()
+        self._started_at = self.clock.now()
+        self._tick_timer: asyncio.TimerHandle | None = None
+        self._stopping = False
+        self._drain_task: asyncio.Task[None] | None = None
+        times = LinkTimes(
+            config.store_timeout_ms / 1000,
+            config.probe_s,
+            config.probe_timeout_s,
+            config.reconnect_min_ms / 1000,
+            config.reconnect_max_ms / 1000,
+        )
+        self.bus = Bus(store.topology, times, config.store_pending_max)
+        self.bus.incarnation = new_incarnation(self.node_id)
+        self.hub = Hub()
+        self.wheel = TimerWheel(self.clock.now())
+        self.services = Services.over(store, config, credentials, self.clock)
+        self.context = NodeContext(
+            config, self.clock, store, store.keys, self.bus, self.hub, self.wheel, self.services.settings
+        )
+        self.verifier = verifier_of(config, credentials)
+        inbox = Messages(self.context)
+        self.watching = Watching(self.context)
+        self.relay = Relay(self.context)
+        self.admission = Admission(self.context, self.verifier, inbox, self.watching, self.services.accounts)
+        self.resync = Resync(self.context, self.admission, inbox, self.watching)
+        self.drops = DropReceiver(self.context, self.admission.leave)
+        self.leases = Leases(self.context, self.node_id, self._renewed)
+        acts = (self.services.control, self.services.bans, self.services.tokens)
+        self.control = ControlReceiver(self.context, acts, self.state, self.drain, self.resume)
+        self.listener = Listener(
+            config,
+            self.clock,
+            self.wheel,
+            self.admission,
+            self._handlers(inbox),
+            self.services.settings,
+            self._gap,
+            self.unready,
+        )
+        self.admin = AdminServer(
+            app.build(config, credentials, self.services, lambda: self.unready() is None), config
+        )
+        self._received: dict[int, Callable[[bytes], None]] = {
+            ord("m"): self.relay.received,
+            ord("d"): self.drops.received,
+            ord("e"): self.admission.other_session,
+            ord("s"): self.admission.muted,
+            ord("p"): self.watching.received,
+            ord("b"): self.watching.received_block,
+            ord("u"): self.watching.received_block,
+            ord("{"): self.control.received,
+        }
+        self._jwks: Jwks | None = None
+        if config.jwt_jwks_url is not None:
+            algorithms = frozenset(config.jwt_algorithms)
+            self._jwks = Jwks(self.verifier, config.jwt_jwks_url, algorithms, config.jwks_refresh_s)
+
+    def _handlers(self, inbox: Messages) -> dict[type, Handler]:
+        lists = Lists(self.context)
+        return {
+            commands.Auth: self.admission.auth,
+            commands.Send: self.relay.send,
+            commands.Ack: inbox.ack,
+            commands.Refresh: self.admission.refresh,
+            commands.Watch: self.watching.watch,
+            commands.Unwatch: self.watching.unwatch,
+            commands.BlocklistAdd: lists.edit,
+            commands.BlocklistRemove: lists.edit,
+            commands.BlocklistCheck: lists.check,
+            commands.BlocklistList: lists.listing,
+            commands.AllowlistEnable: lists.allowlist_enable,
+            commands.AllowlistDisable: lists.allowlist_disable,
+            commands.AllowlistStatus: lists.allowlist_status,
+            commands.AllowlistAdd: lists.edit,
+            commands.AllowlistRemove: lists.edit,
+            commands.AllowlistList: lists.listing,
+            commands.FriendsList: lists.friends,
+            commands.FriendsCheck: lists.check,
+            commands.UserGet: lists.users,
+            commands.SessionsList: lists.sessions,
+            commands.SessionsDrop: lists.drop,
+            commands.Ping: lambda session, command, now: session.reply(
+                replies.Pong(self.clock.wall_ms(), command.id)
+            ),
+        }
+
+    # Life.
+
+    async def start(self) -> None:
+        """Connects to Redis, takes a lease, opens the ports.
+
+        Raises:
+            OSError: A port is in use or not allowed.
+            StoreError: The store went away while starting.
+        """
+        bus = self.bus
+        bus.on_push = self._push
+        bus.on_up = self._link_up
+        bus.on_down = self.resync.link_down
+        bus.on_open = self._gate_opened
+        bus.on_data = self._heard
+        await self.services.settings.get()
+        bus.start()
+        self._tick()
+        deadline = self._loop.time() + START_WAIT_S
+        while not bus.ready and self._loop.time() < deadline:
+            await asyncio.sleep(0.005)
+        self.leases.start()
+        self.wheel.arm(self.clock.now() + SWEEP_S, self._sweep)
+        if self._jwks is not None:
+            self.context.spawn(self._jwks.run())
+        if self.config.role != "admin":
+            await self.listener.start()
+        if self.config.role != "edge":
+            await self.admin.start()
+
+    async def stop(self) -> None:
+        """Drains and ends everything; nothing of this node is left in Redis."""
+        if self._stopping:
+            return
+        self._stopping = True
+        self.listener.stop_accepting()
+        await self.listener.drain(self.config.drain_s, codes.SERVICE_RESTART)
+        await self.abandon()
+
+    async def abandon(self) -> None:
+        """Ends everything without sending anybody away first."""
+        self._stopping = True
+        self.leases.stop()
+        self.listener.stop_accepting()
+        deadline = self._loop.time() + self.config.close_linger_ms / 1000 + 0.2
+        while self.listener.connections and self._loop.time() < deadline:
+            await asyncio.sleep(0.005)
+        self.listener.abort_all()
+        await self._flush()
+        if self.config.role != "edge":
+            await self.admin.stop()
+        if self._tick_timer is not None:
+            self._tick_timer.cancel()
+        for task in tuple(self.context.tasks):
+            task.cancel()
+        await asyncio.gather(*self.context.tasks, return_exceptions=True)
+        await self.bus.close()
+        await self.store.close()
+
+    async def _flush(self) -> None:
+        """The last disconnects, and then the lease, leave Redis; what cannot is found by another node's reaper."""
+        done = self._loop.create_future()
+
+        def buried(_: object, reply: object) -> None:
+            if not done.done():
+                done.set_result(None)
+
+        # The hub is emptied by the sockets' ends, which the aborts above have only begun.
+        while self.hub.sessions and any(each.transport is not None for each in self.listener.connections):
+            await asyncio.sleep(0)
+        for session in self.hub:
+            self.admission.leave(session)
+        self.bus.call(nodes.bury(self.store.keys, self.bus.incarnation), buried)
+        try:
+            await asyncio.wait_for(done, STOP_WAIT_S)
+        except TimeoutError:
+            log.warning("the store does not answer: this node's sessions are left to another node's reaper")
+
+    # What other parts tell.
+
+    def _tick(self) -> None:
+        self._tick_timer = self._loop.call_later(self.wheel.tick, self._tick)
+        now = self.listener.tick()
+        self.bus.tick(self._loop.time())
+        self.wheel.advance(now)
+
+    def _push(self, payload: bytes) -> None:
+        handler = self._received.get(payload[0]) if payload else None
+        if handler is None:
+            # Only the control channel can carry what no Function composed.
+            self.control.received(payload)
+            return
+        handler(payload)
+
+    def _heard(self) -> None:
+        self.listener.check_gap()
+
+    def _gap(self, seconds: float) -> None:
+        METRICS.gaps += 1
+        if seconds >= self.config.lease_s:
+            self.leases.lose(f"the process stood still for {seconds:.1f} s")
+        else:
+            self.bus.barrier()
+
+    def _link_up(self, partitions: frozenset[int]) -> None:
+        self.leases.renew()
+        self.control.reread_settings()
+        self.resync.link_up(partitions)
+
+    def _gate_opened(self, gate: Gate) -> None:
+        now = self.clock.now()
+        for session in self.hub:
+            if session.gate is gate:
+                session.release(now)
+
+    def _renewed(self) -> None:
+        self.control.reread_settings()
+
+    def _sweep(self, _: object, now: float) -> None:
+        self.wheel.arm(now + SWEEP_S, self._sweep)
+        self.context.spawn(self._sweep_once())
+
+    async def _sweep_once(self) -> None:
+        try:
+            await self.services.relationships.sweep(self.clock.wall_ms())
+            await self.services.bans.forget_ended()
+        except StoreError as error:
+            log.info("a sweep is left for later", reason=str(error))
+
+    # What admins see and ask.
+
+    def unready(self) -> str | None:
+        """Why this node cannot do its job now; None = it can."""
+        if self._stopping:
+            return "the node stops"
+        return self.bus.fault
+
+    def drain(self) -> None:
+        """Sends clients away and takes no new ones, until ``resume``."""
+        if self._drain_task is None or self._drain_task.done():
+            self._drain_task = self._loop.create_task(self.listener.drain(self.config.drain_s))
+
+    def resume(self) -> None:
+        """Takes clients again."""
+        self.listener.resume()
+
+    def state(self) -> dict[str, Any]:
+        """What this node says of itself."""
+        return {
+            "connections": len(self.listener.connections),
+            "sessions": len(self.hub),
+            "draining": self.listener.draining,
+            "uptime_s": round(self.clock.now() - self._started_at, 1),
+            "version": __version__,
+        }
+
+    def metrics(self) -> bytes:
+        """Everything that is counted, in Prometheus' text format."""
+        pending = sum(session.pending for session in self.hub)
+        return exposition(
+            {
+                "connections": ("open TCP connections on the client port", len(self.listener.connections)),
+                "sessions": ("sessions in the hub", len(self.hub)),
+                "watched_users": ("users watched from this node", self.watching.watched),
+                "pending_calls": ("store calls outstanding for sessions", pending),
+                "ready": ("1 when /readyz says yes", float(self.unready() is None)),
+            }
+        )

@@ -1,0 +1,396 @@
+"""One client socket: bytes in, session decides, bytes out. Callbacks only; ``transmit`` alone writes."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from typing import TYPE_CHECKING, Any
+
+from websockets.exceptions import InvalidState, ProtocolError
+from websockets.frames import Frame, Opcode
+from websockets.http11 import Request, Response
+from websockets.protocol import CLOSED, CLOSING, OPEN
+from websockets.server import ServerProtocol
+
+from gateway.core.close import Closing, Refusal
+from gateway.core.session import Session, State
+from gateway.metrics import METRICS
+from gateway.protocol import codes
+from gateway.protocol.codes import Code
+from gateway.transport import handshake
+from gateway.transport.handshake import Opening
+
+if TYPE_CHECKING:
+    from gateway.core.timers import Timer
+    from gateway.transport.listener import Listener
+
+_RESET = struct.pack("ii", 1, 0)
+"""SO_LINGER on, 0 seconds: closing discards what the kernel still holds and resets the connection."""
+
+_TEXT = 0x81
+"""RFC 6455 section 5.2: FIN and opcode 1; a server does not mask (section 5.1)."""
+
+
+def frame_header(length: int) -> bytes:
+    """The header of an unfragmented, uncompressed text frame from a server (RFC 6455 section 5.2)."""
+    if length < 126:
+        return bytes((_TEXT, length))
+    if length < 65536:
+        return struct.pack("!BBH", _TEXT, 126, length)
+    return struct.pack("!BBQ", _TEXT, 127, length)
+
+
+class Connection(asyncio.Protocol):
+    """The shell around one session; see core.session.Wire for what the session asks of it."""
+
+    __slots__ = (
+        "address",
+        "beat",
+        "blocked_at",
+        "closing",
+        "dirty",
+        "fragments",
+        "heard_at",
+        "listener",
+        "opening",
+        "pinged_at",
+        "session",
+        "transport",
+        "upgrade",
+        "ws",
+    )
+
+    def __init__(self, listener: Listener) -> None:
+        self.listener = listener
+        self.address = ""
+        self.transport: asyncio.Transport | None = None
+        self.ws = ServerProtocol(max_size=listener.config.frame_bytes_max, logger=listener.logger)
+        self.session: Session | None = None
+        self.opening: Opening | None = None
+        self.upgrade: Response | None = None
+        self.closing: Closing | None = None
+        self.fragments: list[bytes] | None = None
+        self.beat: Timer | None = None
+        self.blocked_at = 0.0
+        self.heard_at = 0.0
+        self.pinged_at = 0.0
+        self.dirty = False
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+        peer = transport.get_extra_info("peername")
+        self.address = str(peer[0]) if peer else "unix"
+        METRICS.connections_opened += 1
+        self.listener.opened(self)
+        now = self.listener.clock.now()
+        self.heard_at = now
+        self.beat = self.listener.wheel.arm(now + self.listener.config.handshake_timeout_s, self._no_handshake, None)
+
+    def data_received(self, data: bytes) -> None:
+        now = self.listener.check_gap()
+        self.heard_at = now
+        ws = self.ws
+        if self.closing is not None and ws.state is not CLOSING:
+            return
+        try:
+            ws.receive_data(data)
+        except EOFError:
+            return
+        for event in ws.events_received():
+            if type(event) is Frame:
+                self._frame(event, now)
+            elif isinstance(event, Request):
+                self._request(event, now)
+        if ws.writes or ws.state is CLOSED:
+            self.transmit()
+        if ws.parser_exc is not None and self.session is not None:
+            self._parser_failed()
+
+    def eof_received(self) -> bool:
+        self.ws.receive_eof()
+        self.transmit()
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.transport = None
+        self.listener.closed(self)
+        if self.beat is not None:
+            self.beat.cancel()
+        if self.session is not None:
+            session = self.session
+            self.session = None
+            session.receive_eof()
+            self.listener.admission.leave(session)
+
+    def pause_writing(self) -> None:
+        now = self.listener.clock.now()
+        self.blocked_at = now
+        self.listener.wheel.arm(now + self.listener.config.outbound_age_max_s, self._blocked_too_long, now)
+
+    def resume_writing(self) -> None:
+        self.blocked_at = 0.0
+        self.transmit()
+
+    # The opening handshake.
+
+    def _request(self, request: Request, now: float) -> None:
+        listener = self.listener
+        if not handshake.is_connect(request.path):
+            self._answer(*listener.plain_http(request))
+            return
+        opening = handshake.read(request, allow_token_in_url=listener.config.allow_token_in_url)
+        response = self.ws.accept(request)
+        if response.status_code != 101:
+            body = Refusal(Code.MALFORMED, response.body.decode().strip() if response.body else "refused").body()
+            self._answer(response.status_code, body, dict(response.headers.raw_items()))
+            return
+        if opening.subprotocol is not None:
+            response.headers["Sec-WebSocket-Protocol"] = opening.subprotocol
+        self.opening = opening
+        self.session = listener.session(self, now)
+        refusal = opening.fault or listener.refusal(self.address, request.headers, now)
+        if opening.token is not None and opening.in_header:
+            self.upgrade = response
+        else:
+            self._open(response)
+        if refusal is not None:
+            METRICS.connections_refused += 1
+            self.session.refused(refusal)
+        elif opening.token is None:
+            listener.admission.await_token(self.session, now)
+        else:
+            self._authenticate(self.session, opening)
+
+    def _authenticate(self, session: Session, opening: Opening) -> None:
+        assert opening.token is not None
+        try:
+            self.listener.admission.authenticate(
+                session, opening.token, opening.device, opening.platform, opening.since
+            )
+        except Refusal as refusal:
+            METRICS.connections_refused += 1
+            session.refused(refusal)
+        # The token is not kept longer than it is needed.
+        self.opening = None
+
+    def _open(self, response: Response) -> None:
+        self.ws.send_response(response)
+        config = self.listener.config
+        if self.beat is not None:
+            self.beat.cancel()
+        self.beat = self.listener.wheel.arm(self.heard_at + config.heartbeat_s, self._heartbeat, None)
+        self.transmit()
+
+    def _answer(self, status: int, body: bytes, headers: dict[str, str]) -> None:
+        """Answers plain HTTP and ends the connection."""
+        response = self.ws.reject(status, body.decode())
+        for name in headers:
+            if name.lower() not in ("date", "connection", "content-length", "content-type"):
+                response.headers[name] = headers[name]
+        del response.headers["Content-Type"]
+        response.headers["Content-Type"] = headers.get("Content-Type", "application/json; charset=utf-8")
+        self.ws.send_response(response)
+        self.transmit()
+
+    # core.session.Wire
+
+    def wake(self) -> None:
+        if not self.dirty:
+            self.dirty = True
+            self.listener.wake(self)
+
+    def admitted(self) -> None:
+        if self.upgrade is not None:
+            response, self.upgrade = self.upgrade, None
+            self._open(response)
+
+    def refused(self, refusal: Refusal) -> None:
+        if self.upgrade is None:
+            self.close(refusal.closing())
+            return
+        self.upgrade = None
+        headers = {}
+        if refusal.http_status == 503 or refusal.retry_after_ms is not None:
+            headers["Retry-After"] = str(max(1, (refusal.retry_after_ms or 1000) // 1000))
+        if refusal.http_status == 401:
+            headers["WWW-Authenticate"] = "Bearer"
+        self._answer(refusal.http_status, refusal.body(), headers)
+        self._linger()
+
+    def close(self, closing: Closing) -> None:
+        if self.closing is not None or self.transport is None:
+            return
+        if self.upgrade is not None:
+            # Dropped while its `connect` was under way and the upgrade not answered yet.
+            self.refused(Refusal(closing.code if closing.code >= 10000 else Code.BANNED, closing.reason, until=closing.until))
+            return
+        self.closing = closing
+        METRICS.closed(closing.close_code.name)
+        if closing.revocation and self.transport.get_write_buffer_size() > 0:
+            self._reset()
+            return
+        self._write_session()
+        if self.ws.state is OPEN:
+            self.ws.send_close(closing.close_code.code, closing.payload())
+        self.transmit()
+        self._linger()
+
+    def pause(self) -> None:
+        if self.transport is not None and self.transport.is_reading():
+            self.transport.pause_reading()
+
+    def resume(self) -> None:
+        if self.transport is not None and self.closing is None:
+            self.transport.resume_reading()
+
+    # Reading.
+
+    def _frame(self, frame: Frame, now: float) -> None:
+        opcode = frame.opcode
+        session = self.session
+        if session is None or self.closing is not None:
+            return
+        if opcode is Opcode.TEXT:
+            if frame.fin:
+                self._text(session, frame.data, now)
+            else:
+                self.fragments = [bytes(frame.data)]
+        elif opcode is Opcode.CONT:
+            self._continuation(session, frame, now)
+        elif opcode is Opcode.BINARY:
+            session.cut(Closing.of(codes.UNSUPPORTED, "binary frames are not understood"))
+        elif opcode is Opcode.CLOSE:
+            # The library has already answered it; nothing of this session passes any more.
+            self.closing = _BY_PEER
+            session.receive_eof()
+            self._linger()
+
+    def _continuation(self, session: Session, frame: Frame, now: float) -> None:
+        fragments = self.fragments
+        if fragments is None:
+            return
+        fragments.append(bytes(frame.data))
+        if len(fragments) > self.listener.config.fragments_max:
+            self.fragments = None
+            session.cut(Closing.of(codes.TOO_BIG, f"over {self.listener.config.fragments_max} fragments"))
+        elif frame.fin:
+            self.fragments = None
+            self._text(session, b"".join(fragments), now)
+
+    def _text(self, session: Session, payload: bytes | bytearray | memoryview, now: float) -> None:
+        try:
+            # RFC 6455 section 8.1. Bodies are passed on unread, so this is the only look at their bytes.
+            str(payload, "utf-8")
+        except UnicodeDecodeError:
+            session.cut(Closing.of(codes.INVALID_DATA, "not UTF-8"))
+            return
+        session.receive_text(payload if type(payload) is bytes else bytes(payload), now)
+
+    def _parser_failed(self) -> None:
+        """The library has failed the connection (RFC 6455 section 7.1.7) and written the close frame."""
+        if self.closing is None and self.session is not None:
+            code = self.ws.close_sent.code if self.ws.close_sent is not None else 1006
+            METRICS.closed(_PARSER_CLOSES.get(code, "protocol_error"))
+            self.closing = _BY_PEER
+            self.session.receive_eof()
+            self._linger()
+
+    # Writing.
+
+    def transmit(self) -> None:
+        """Writes all there is: first what the library has to say, then the session's messages, the close last."""
+        self.dirty = False
+        transport = self.transport
+        if transport is None:
+            return
+        if self.closing is None and self.upgrade is None and self.ws.state is OPEN and not self.blocked_at:
+            self._write_session()
+        writes = self.ws.data_to_send()
+        if writes:
+            # b"" asks for a half-close and comes last; joining would swallow it.
+            ends = writes[-1] == b""
+            transport.write(b"".join(writes))
+            if ends:
+                transport.close()
+        session = self.session
+        if session is not None and session.on_drained is not None and not self.blocked_at and not session.outgoing:
+            session.drained()
+
+    def _write_session(self) -> None:
+        session = self.session
+        if session is None or not session.outgoing:
+            return
+        ws = self.ws
+        if ws.state is not OPEN:
+            return
+        writes = ws.writes
+        for payload in session.data_to_send():
+            writes.append(frame_header(len(payload)))
+            writes.append(payload)
+
+    # Ending.
+
+    def _linger(self) -> None:
+        """The socket is gone after close_linger_ms, whether the peer answers or not."""
+        listener = self.listener
+        listener.wheel.arm(listener.clock.now() + listener.config.close_linger_ms / 1000, self._abort, None)
+
+    def _abort(self, _: object, now: float) -> None:
+        if self.transport is not None:
+            self.transport.abort()
+
+    def _reset(self) -> None:
+        """Ends the connection so that bytes still queued, here or in the kernel, never arrive."""
+        assert self.transport is not None
+        raw: Any = self.transport.get_extra_info("socket")
+        if raw is not None and raw.family != socket.AF_UNIX:
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        self.transport.abort()
+
+    # Time.
+
+    def _no_handshake(self, _: object, now: float) -> None:
+        if self.ws.state is not OPEN and self.closing is None and self.transport is not None:
+            METRICS.connections_refused += 1
+            self.transport.abort()
+
+    def _heartbeat(self, _: object, now: float) -> None:
+        session, config = self.session, self.listener.config
+        if session is None or self.closing is not None or self.ws.state is not OPEN:
+            return
+        if self.pinged_at and self.heard_at < self.pinged_at:
+            if now - self.listener.gap_ended_at < config.heartbeat_timeout_s:
+                # This node stood still: the pong may be waiting in the kernel.
+                self.beat = self.listener.wheel.arm(now + config.heartbeat_timeout_s, self._heartbeat, None)
+                return
+            METRICS.heartbeat_timeouts += 1
+            session.cut(Closing.of(codes.HEARTBEAT_TIMEOUT, "no pong"))
+            self.listener.admission.leave(session)
+            return
+        self.pinged_at = 0.0
+        silent_until = self.heard_at + config.heartbeat_s
+        if silent_until > now:
+            self.beat = self.listener.wheel.arm(silent_until, self._heartbeat, None)
+            return
+        try:
+            self.ws.send_ping(b"")
+        except (InvalidState, ProtocolError):
+            return
+        self.pinged_at = now
+        self.transmit()
+        self.beat = self.listener.wheel.arm(now + config.heartbeat_timeout_s, self._heartbeat, None)
+
+    def _blocked_too_long(self, blocked_at: float, now: float) -> None:
+        session = self.session
+        if self.blocked_at == blocked_at and session is not None and session.state is not State.ENDED:
+            METRICS.slow_consumers += 1
+            session.cut(Closing.of(codes.SLOW_CONSUMER, "the client does not take what is sent"))
+            self.listener.admission.leave(session)
+
+
+_BY_PEER = Closing.of(codes.NORMAL)
+_PARSER_CLOSES = {1002: "protocol_error", 1007: "invalid_utf8", 1009: "frame_too_large", 1011: "internal_error"}

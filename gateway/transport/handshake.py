@@ -1,0 +1,111 @@
+"""What an opening handshake asks for: where the token is, which device, and whether the Origin may come."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+from urllib.parse import parse_qs, urlsplit
+
+import msgspec
+from msgspec import Struct
+from websockets.datastructures import Headers, MultipleValuesError
+from websockets.http11 import Request
+
+from gateway.core.close import Refusal
+from gateway.protocol import BEARER_SUBPROTOCOL_PREFIX, PATH, SUBPROTOCOL
+from gateway.protocol.codes import Code
+from gateway.protocol.commands import Cursor, DeviceId, Platform
+
+_LOCAL_ORIGIN = re.compile(r"https?://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?")
+
+
+class _Query(Struct, frozen=True):
+    device: DeviceId | None = None
+    platform: Platform = "other"
+    since: Cursor | None = None
+
+
+class Opening(NamedTuple):
+    """An opening handshake, read.
+
+    Attributes:
+        token: the access token, None = it comes by ``auth``.
+        in_header: whether the token came in a way that only non-browsers have, so that a refusal can be an HTTP status.
+        subprotocol: what to answer, None = the client offered none.
+        fault: why it is refused, None = it is not.
+    """
+
+    token: str | None
+    in_header: bool
+    subprotocol: str | None
+    device: str | None
+    platform: str
+    since: str | None
+    fault: Refusal | None
+
+
+def read(request: Request, *, allow_token_in_url: bool) -> Opening:
+    """Reads a handshake on the connect path; faults in it are part of the result."""
+    offered = [
+        name.strip() for value in request.headers.get_all("Sec-WebSocket-Protocol") for name in value.split(",")
+    ]
+    subprotocol = SUBPROTOCOL if SUBPROTOCOL in offered else None
+    query = parse_qs(urlsplit(request.path).query, keep_blank_values=True)
+    token, in_header = _token(request.headers, offered)
+    try:
+        if offered and subprotocol is None:
+            raise Refusal(Code.MALFORMED, f"the subprotocol offered must include {SUBPROTOCOL}")
+        if "token" in query:
+            if not allow_token_in_url:
+                raise Refusal(Code.MALFORMED, "a token in the URL is refused (URLs end in logs): use the header")
+            token = token or query["token"][0]
+            in_header = True
+        fields = {name: values[0] for name, values in query.items() if name in _Query.__struct_fields__}
+        asked = msgspec.convert(fields, _Query)
+    except msgspec.ValidationError as error:
+        fault = Refusal(Code.MALFORMED, f"query string: {error}")
+        return Opening(token, in_header, subprotocol, None, "other", None, fault)
+    except Refusal as refusal:
+        return Opening(token, in_header, subprotocol, None, "other", None, refusal)
+    return Opening(token, in_header, subprotocol, asked.device, asked.platform, asked.since, None)
+
+
+def _token(headers: Headers, offered: list[str]) -> tuple[str | None, bool]:
+    for value in headers.get_all("Authorization"):
+        scheme, _, token = value.partition(" ")
+        if scheme.lower() == "bearer" and token.strip():
+            return token.strip(), True
+    for name in offered:
+        if name.startswith(BEARER_SUBPROTOCOL_PREFIX):
+            return name.removeprefix(BEARER_SUBPROTOCOL_PREFIX), False
+    return None, False
+
+
+def is_connect(path: str) -> bool:
+    """Whether the request is for the socket path."""
+    return path.partition("?")[0] == PATH
+
+
+def origin_allowed(headers: Headers, origins: tuple[str, ...], development: bool) -> bool:
+    """Whether a request with this Origin may open a socket (protection against cross-site hijacking).
+
+    Args:
+        origins: the allowlist; "*" = any. Empty = no Origin (no browser), or the host's own.
+        development: lets every Origin of this machine in.
+    """
+    try:
+        origin = headers["Origin"]
+    except KeyError:
+        return True
+    except MultipleValuesError:
+        return False
+    if "*" in origins or origin in origins:
+        return True
+    if development and _LOCAL_ORIGIN.fullmatch(origin):
+        return True
+    if origins:
+        return False
+    try:
+        return urlsplit(origin).netloc == headers["Host"]
+    except (KeyError, MultipleValuesError, ValueError):
+        return False

@@ -1,0 +1,252 @@
+"""The client port: accepting, admission by address and by fullness, draining."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import secrets
+import ssl
+from collections.abc import Callable, Mapping
+
+from websockets.datastructures import Headers
+from websockets.http11 import Request
+
+from gateway.config import Config
+from gateway.core.close import Closing, Refusal
+from gateway.core.limits import TokenBucket
+from gateway.core.session import Handler, Session, SessionLimits, State
+from gateway.core.timers import TimerWheel
+from gateway.protocol import codes, pushes
+from gateway.protocol.codes import Code
+from gateway.services.admission import Admission
+from gateway.services.clock import Clock
+from gateway.services.settings import Settings
+from gateway.transport import handshake
+from gateway.transport.connection import Connection
+
+ADDRESSES_MAX = 100_000
+"""Addresses whose connect rate is remembered; beyond it, those that have been quiet are forgotten first."""
+
+DRAIN_BATCH_S = 0.1
+"""How often a batch of sockets is closed while draining."""
+
+
+class Listener:
+    """The client port of one node.
+
+    Args:
+        config: limits.
+        clock: time.
+        wheel: timers.
+        admission: lets sessions in and takes them out.
+        handlers: what to do about each command.
+        settings: the live settings.
+        on_gap: told when the event loop stood still for longer than gap_ms, with the seconds.
+        unready: why this node cannot do its job now, None = it can.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        clock: Clock,
+        wheel: TimerWheel,
+        admission: Admission,
+        handlers: Mapping[type, Handler],
+        settings: Settings,
+        on_gap: Callable[[float], None],
+        unready: Callable[[], str | None],
+    ) -> None:
+        self.config = config
+        self.clock = clock
+        self.wheel = wheel
+        self.admission = admission
+        self.handlers = handlers
+        self.settings = settings
+        self.on_gap = on_gap
+        self.unready = unready
+        self.connections: set[Connection] = set()
+        self.draining = False
+        self.ticked_at = clock.now()
+        self.gap_ended_at = 0.0
+        # The library logs every connection at INFO; at this level it also skips building the messages.
+        self.logger = logging.getLogger("gateway.websockets")
+        self.logger.setLevel(logging.ERROR)
+        self._gap_s = config.gap_ms / 1000
+        self._dirty: list[Connection] = []
+        self._addresses: dict[str, TokenBucket] = {}
+        self._per_address: dict[str, int] = {}
+        self._limits: SessionLimits | None = None
+        self._server: asyncio.Server | None = None
+        self._loop = asyncio.get_running_loop()
+        self._development = config.environment == "development"
+
+    # Life.
+
+    async def start(self) -> None:
+        """Opens the port.
+
+        Raises:
+            OSError: The port is in use or not allowed.
+            ssl.SSLError: The certificate and the key do not match or cannot be read.
+        """
+        self._server = await self._loop.create_server(
+            lambda: Connection(self),
+            self.config.client_host,
+            self.config.client_port,
+            ssl=tls_context(self.config),
+            backlog=4096,
+            reuse_port=self.config.workers > 1 or None,
+        )
+
+    @property
+    def port(self) -> int:
+        """The port that is open, where 0 was asked for."""
+        assert self._server is not None
+        return int(self._server.sockets[0].getsockname()[1])
+
+    def stop_accepting(self) -> None:
+        """Closes the port; open sockets stay."""
+        if self._server is not None:
+            self._server.close()
+
+    async def drain(self, seconds: float, close_code: codes.CloseCode = codes.GOING_AWAY) -> None:
+        """Sends every client away: the push first, then closes paced over the time given."""
+        self.draining = True
+        waiting = [connection for connection in self.connections if connection.session is not None]
+        spread = self.config.reconnect_spread_ms
+        closings: list[tuple[Connection, int]] = []
+        for connection in waiting:
+            after = random.randint(0, spread) if spread else 0
+            closings.append((connection, after))
+            if connection.session is not None and connection.session.state is State.LIVE:
+                connection.session.reply(pushes.GoingAway(after, "the node drains"))
+        batch = max(1, int(len(closings) * DRAIN_BATCH_S / seconds) + 1) if seconds > 0 else len(closings) or 1
+        for start in range(0, len(closings), batch):
+            for connection, after in closings[start : start + batch]:
+                session = connection.session
+                if session is not None and self.draining:
+                    session.cut(Closing.of(close_code, "the node drains", retry_after_ms=after))
+                    self.admission.leave(session)
+            if start + batch < len(closings):
+                await asyncio.sleep(DRAIN_BATCH_S)
+
+    def resume(self) -> None:
+        """Takes clients again after a drain."""
+        self.draining = False
+
+    def abort_all(self) -> None:
+        """Ends what is still open, at once."""
+        for connection in tuple(self.connections):
+            if connection.transport is not None:
+                connection.transport.abort()
+
+    # For connections.
+
+    def check_gap(self) -> float:
+        """The present; tells first when the event loop has stood still until now.
+
+        A comparison a callback: whoever was frozen must not act on what it read before it has heard what happened
+        meanwhile (hard-cases.md, "Gaps").
+        """
+        now = self.clock.now()
+        if now - self.ticked_at > self._gap_s:
+            gap, self.ticked_at, self.gap_ended_at = now - self.ticked_at, now, now
+            self.on_gap(gap)
+        return now
+
+    def tick(self) -> float:
+        """The event loop has come round."""
+        now = self.check_gap()
+        self.ticked_at = now
+        return now
+
+    def wake(self, connection: Connection) -> None:
+        """Transmits the connection's bytes before this loop turn ends, together with all others'."""
+        if not self._dirty:
+            self._loop.call_soon(self._flush)
+        self._dirty.append(connection)
+
+    def _flush(self) -> None:
+        dirty, self._dirty = self._dirty, []
+        for connection in dirty:
+            if connection.dirty:
+                connection.transmit()
+
+    def opened(self, connection: Connection) -> None:
+        """A TCP connection is there."""
+        self.connections.add(connection)
+        self._per_address[connection.address] = self._per_address.get(connection.address, 0) + 1
+
+    def closed(self, connection: Connection) -> None:
+        """It is gone."""
+        self.connections.discard(connection)
+        left = self._per_address.get(connection.address, 0) - 1
+        if left > 0:
+            self._per_address[connection.address] = left
+        else:
+            self._per_address.pop(connection.address, None)
+
+    def session(self, connection: Connection, now: float) -> Session:
+        """A session for a connection, with the limits in force."""
+        rate = float(self.settings.live.send_rate_per_second)
+        limits = self._limits
+        if limits is None or limits.send_rate_per_s != rate:
+            burst = max(float(self.config.send_burst), rate)
+            config = self.config
+            limits = SessionLimits(rate, burst, config.bad_commands_max, config.outbound_bytes_max)
+            self._limits = limits
+        return Session(secrets.token_urlsafe(12), connection, limits, self.handlers, now)
+
+    def refusal(self, address: str, headers: Headers, now: float) -> Refusal | None:
+        """Why a handshake is refused whatever its token says."""
+        config = self.config
+        if not handshake.origin_allowed(headers, config.origins, self._development):
+            return Refusal(Code.FORBIDDEN, "the Origin is not on the allowlist")
+        if self.draining:
+            return Refusal(Code.STORE_UNAVAILABLE, "this node drains", retry_after_ms=1000)
+        if len(self.connections) > config.connections_max:
+            return Refusal(Code.STORE_UNAVAILABLE, "this node is full", retry_after_ms=5000)
+        if config.connections_per_address_max:
+            if self._per_address.get(address, 0) > config.connections_per_address_max:
+                return Refusal(Code.TOO_MANY_CONNECTS, "too many connections of this address", retry_after_ms=5000)
+        wait = self._bucket(address, now).take(1.0, now)
+        if wait > 0.0:
+            return Refusal(
+                Code.TOO_MANY_CONNECTS, "this address connects too fast", retry_after_ms=int(wait * 1000) + 1
+            )
+        return None
+
+    def _bucket(self, address: str, now: float) -> TokenBucket:
+        bucket = self._addresses.get(address)
+        if bucket is None:
+            if len(self._addresses) >= ADDRESSES_MAX:
+                quiet = {known: each for known, each in self._addresses.items() if not each.full(now)}
+                self._addresses = quiet if len(quiet) < ADDRESSES_MAX else {}
+            rate = self.config.connect_rate_per_address_s
+            bucket = TokenBucket(float(rate), float(self.config.connect_burst_per_address), now)
+            self._addresses[address] = bucket
+        return bucket
+
+    def plain_http(self, request: Request) -> tuple[int, bytes, dict[str, str]]:
+        """Answers what is not a socket: (status, JSON body, headers)."""
+        path = request.path.partition("?")[0]
+        if path not in ("/healthz", "/readyz"):
+            return 404, b'{"code":404,"reason":"sockets are at /v1/connect"}', {}
+        if request.method not in ("GET", "HEAD"):
+            return 405, b'{"code":405,"reason":"only GET"}', {"Allow": "GET"}
+        if path == "/readyz":
+            fault = "the node drains" if self.draining else self.unready()
+            if fault is not None:
+                return 503, Refusal(Code.STORE_UNAVAILABLE, fault).body(), {"Retry-After": "1"}
+        return 200, b'{"code":0}', {}
+
+
+def tls_context(config: Config) -> ssl.SSLContext | None:
+    """The server's TLS settings, None where no certificate is configured."""
+    if config.tls_cert is None or config.tls_key is None:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_cert_chain(config.tls_cert, config.tls_key)
+    return context
