@@ -20,7 +20,8 @@ from gateway.config import Config, Credentials
 from gateway.services.clock import Clock
 from gateway.services.services import Services
 
-UNSIGNED = ("/healthz", "/readyz")
+UNSIGNED = ("/healthz", "/readyz", "/metrics")
+"""What probes and scrapers ask for, who cannot sign; it is counts, on a private port."""
 
 
 def build(
@@ -30,6 +31,7 @@ def build(
     ready: Callable[[], bool],
     operations: Sequence[Operation[Any, Any]] = v4.OPERATIONS,
     clock: Clock | None = None,
+    metrics: Callable[[], bytes] | None = None,
 ) -> ASGIApp:
     """The application of the admin port.
 
@@ -40,9 +42,14 @@ def build(
         ready: whether this node can do its job now.
         operations: the rows to serve.
         clock: what signatures and tokens are judged by; None = the machine's.
+        metrics: what ``GET /metrics`` answers, in Prometheus' text format; None = there is none.
     """
     routed = Litestar(
-        route_handlers=[*_health(ready), *chain.from_iterable(handlers(row, services, config) for row in operations)],
+        route_handlers=[
+            *_health(ready),
+            *_metrics(metrics),
+            *chain.from_iterable(handlers(row, services, config) for row in operations),
+        ],
         exception_handlers=errors.HANDLERS,
         request_max_body_size=config.admin_body_bytes_max,
         openapi_config=None,
@@ -82,3 +89,13 @@ def _health(ready: Callable[[], bool]) -> list[HTTPRouteHandler]:
         HTTPRouteHandler("/healthz", http_method=["GET", "HEAD"])(healthz),
         HTTPRouteHandler("/readyz", http_method=["GET", "HEAD"])(readyz),
     ]
+
+
+def _metrics(metrics: Callable[[], bytes] | None) -> list[HTTPRouteHandler]:
+    if metrics is None:
+        return []
+
+    async def exposition() -> Response[bytes]:
+        return Response(metrics(), media_type="text/plain; version=0.0.4")
+
+    return [HTTPRouteHandler("/metrics", http_method=["GET", "HEAD"])(exposition)]

@@ -96,6 +96,15 @@ async def test_the_store_does_not_answer(admin: Admin, valkey: Server, path: str
     assert refusal(answer) == (504, 1050)
 
 
+async def test_metrics_for_a_scraper(serve: Serve) -> None:
+    async with serve(app={"metrics": lambda: b"gateway_sessions 3.0\n"}) as admin:
+        answer = await admin.call("/metrics", method="GET", headers={})
+        assert (answer.status_code, answer.text) == (200, "gateway_sessions 3.0\n")
+        assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
+    async with serve() as admin:
+        assert refusal(await admin.call("/metrics", method="GET", headers={})) == (404, 404)
+
+
 async def test_a_client_that_hangs_up_is_no_fault_of_ours(admin: Admin) -> None:
     port = int(admin.base_url.rpartition(":")[2])
     head = "".join(f"{name}: {value}\r\n" for name, value in signed().items())
