@@ -107,9 +107,7 @@ class Node:
             self._gap,
             self.unready,
         )
-        self.admin = AdminServer(
-            app.build(config, credentials, self.services, lambda: self.unready() is None), config
-        )
+        self.admin = AdminServer(app.build(config, credentials, self.services, lambda: self.unready() is None), config)
         self._received: dict[int, Callable[[bytes], None]] = {
             ord("m"): self.relay.received,
             ord("d"): self.drops.received,
@@ -149,9 +147,7 @@ class Node:
             commands.UserGet: lists.users,
             commands.SessionsList: lists.sessions,
             commands.SessionsDrop: lists.drop,
-            commands.Ping: lambda session, command, now: session.reply(
-                replies.Pong(self.clock.wall_ms(), command.id)
-            ),
+            commands.Ping: lambda session, command, now: session.reply(replies.Pong(self.clock.wall_ms(), command.id)),
         }
 
     # Life.

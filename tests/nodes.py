@@ -123,7 +123,9 @@ async def open_socket(node: Node, token: str | None = None, query: str = "", **o
     )
 
 
-async def login(node: Node, user: str, query: str = "?platform=web", token: str | None = None, **options: Any) -> Client:
+async def login(
+    node: Node, user: str, query: str = "?platform=web", token: str | None = None, **options: Any
+) -> Client:
     """A connected client that has had its welcome."""
     socket = await open_socket(node, token or await node.services.tokens.issue(user, user.title()), query, **options)
     async with asyncio.timeout(5):

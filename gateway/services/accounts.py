@@ -37,12 +37,15 @@ class Accounts:
         if avatar_url is not None and len(avatar_url.encode()) > AVATAR_BYTES_MAX:
             raise Refused(PARAMETER_INVALID, f"avatarUrl is longer than {AVATAR_BYTES_MAX} bytes", "avatar_url")
         if self._users_max is not None and not (await self._read(user)).registered:
-            if await self.count() >= self._users_max:
-                raise Refused(USER_LIMIT, f"the development environment allows {self._users_max} users")
+            await self._count_below(self._users_max)
         code, now, *_ = await self._store.execute(accounts.register(self._store.keys, user, name, avatar_url))
         if code:
             raise Refused(USER_DEACTIVATED, f"user {user} is deactivated")
         return int(now)
+
+    async def _count_below(self, limit: int) -> None:
+        if await self.count() >= limit:
+            raise Refused(USER_LIMIT, f"the development environment allows {limit} users")
 
     async def count(self) -> int:
         """How many users are registered."""

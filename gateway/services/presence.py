@@ -133,7 +133,7 @@ class Watching:
         else:
             states = [sessions.parse_watch(reply) for reply in answers[len(users) :]]
             shown = [
-                replies.UserPresence(user, state.online, state.last_seen, state.platforms, state.version)  # type: ignore[arg-type]
+                replies.UserPresence(user, state.online, state.last_seen, state.platforms, state.version)
                 for user, state in zip(users, states, strict=True)
             ]
             for user, state in zip(users, states, strict=True):
@@ -206,7 +206,7 @@ class Watching:
                 self._context.clock.wall_ms(),
                 state.last_seen,
                 state.platforms,
-                state.version,  # type: ignore[arg-type]
+                state.version,
             )
         )
         for session in watchers:

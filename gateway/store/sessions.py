@@ -8,6 +8,7 @@ import orjson
 from msgspec import Struct
 
 from gateway.core.session import Session
+from gateway.protocol.commands import Platform
 from gateway.store.call import Call, function, text
 from gateway.store.keys import Keys
 
@@ -32,7 +33,7 @@ class PresenceRecord(Struct, frozen=True):
     online: bool
     version: int
     last_seen: int | None
-    platforms: list[str]
+    platforms: list[Platform]
 
 
 def _registration(keys: Keys, name: str, session: Session, incarnation: str, *rest: str | int) -> Call:

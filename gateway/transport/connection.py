@@ -226,7 +226,9 @@ class Connection(asyncio.Protocol):
             return
         if self.upgrade is not None:
             # Dropped while its `connect` was under way and the upgrade not answered yet.
-            self.refused(Refusal(closing.code if closing.code >= 10000 else Code.BANNED, closing.reason, until=closing.until))
+            self.refused(
+                Refusal(closing.code if closing.code >= 10000 else Code.BANNED, closing.reason, until=closing.until)
+            )
             return
         self.closing = closing
         METRICS.closed(closing.close_code.name)

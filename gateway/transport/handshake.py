@@ -46,9 +46,7 @@ class Opening(NamedTuple):
 
 def read(request: Request, *, allow_token_in_url: bool) -> Opening:
     """Reads a handshake on the connect path; faults in it are part of the result."""
-    offered = [
-        name.strip() for value in request.headers.get_all("Sec-WebSocket-Protocol") for name in value.split(",")
-    ]
+    offered = [name.strip() for value in request.headers.get_all("Sec-WebSocket-Protocol") for name in value.split(",")]
     subprotocol = SUBPROTOCOL if SUBPROTOCOL in offered else None
     query = parse_qs(urlsplit(request.path).query, keep_blank_values=True)
     token, in_header = _token(request.headers, offered)

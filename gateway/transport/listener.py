@@ -207,9 +207,8 @@ class Listener:
             return Refusal(Code.STORE_UNAVAILABLE, "this node drains", retry_after_ms=1000)
         if len(self.connections) > config.connections_max:
             return Refusal(Code.STORE_UNAVAILABLE, "this node is full", retry_after_ms=5000)
-        if config.connections_per_address_max:
-            if self._per_address.get(address, 0) > config.connections_per_address_max:
-                return Refusal(Code.TOO_MANY_CONNECTS, "too many connections of this address", retry_after_ms=5000)
+        if 0 < config.connections_per_address_max < self._per_address.get(address, 0):
+            return Refusal(Code.TOO_MANY_CONNECTS, "too many connections of this address", retry_after_ms=5000)
         wait = self._bucket(address, now).take(1.0, now)
         if wait > 0.0:
             return Refusal(

@@ -1,0 +1,1 @@
+"""Load tests: every published figure comes from a command in here."""
