@@ -13,8 +13,9 @@ from gateway.api.app import build
 from gateway.api.server import AdminServer
 from gateway.config import Config
 from gateway.services.services import Services
+from tests.nodes import CREDENTIALS
 
-from .signing import CREDENTIALS, signed
+from .signing import signed
 
 
 @dataclasses.dataclass

@@ -14,10 +14,10 @@ from gateway.core.session import Session, SessionLimits
 from gateway.services.services import Services
 from gateway.store import sessions
 from gateway.store.store import Store
+from tests.nodes import CREDENTIALS
 from tests.servers import Server
 
 from .admin import Admin, serving
-from .signing import CREDENTIALS
 from .vendor import Vendor
 
 PARTITIONS = 8

@@ -5,9 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 
-from gateway.config import Credentials
-
-CREDENTIALS = Credentials("an-app-key", "the-secret-of-the-app-0123456789")
+from tests.nodes import CREDENTIALS
 
 
 def signed(

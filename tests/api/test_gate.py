@@ -8,8 +8,10 @@ from typing import Any
 import jwt
 import pytest
 
+from tests.nodes import CREDENTIALS
+
 from .admin import Admin, refusal
-from .signing import CREDENTIALS, signed
+from .signing import signed
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

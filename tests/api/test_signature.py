@@ -4,8 +4,9 @@ import pytest
 
 from gateway.api.errors import RATE_EXCEEDED, SIGNATURE_INVALID, Problem
 from gateway.api.signature import Replays, Secret, Signatures
+from tests.nodes import CREDENTIALS
 
-from .signing import CREDENTIALS, signed
+from .signing import signed
 
 NOW_MS = 1_790_000_000_000
 PREVIOUS = "the-secret-before-0123456789abcd"

@@ -9,7 +9,7 @@ from typing import Any
 import ncsdk
 from ncsdk import models
 
-from .signing import CREDENTIALS
+from tests.nodes import CREDENTIALS
 
 
 class Vendor:

@@ -7,8 +7,8 @@ from ncsdk import exceptions
 
 from gateway.core.claims import Key, Rules, Verifier
 from tests.api.admin import Admin, refusal
-from tests.api.signing import CREDENTIALS
 from tests.api.vendor import Vendor
+from tests.nodes import CREDENTIALS
 
 
 async def issue(vendor: Vendor, user: str = "alice", name: str = "Alice") -> str:
