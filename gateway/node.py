@@ -107,7 +107,15 @@ class Node:
             self._gap,
             self.unready,
         )
-        self.admin = AdminServer(app.build(config, credentials, self.services, lambda: self.unready() is None), config)
+        application = app.build(
+            config,
+            credentials,
+            self.services,
+            lambda: self.unready() is None,
+            clock=self.clock,
+            metrics=self.metrics,
+        )
+        self.admin = AdminServer(application, config)
         self._received: dict[int, Callable[[bytes], None]] = {
             ord("m"): self.relay.received,
             ord("d"): self.drops.received,

@@ -15,7 +15,7 @@ from gateway.api.bearer import AdminTokens
 from gateway.api.errors import ErrorBody
 from gateway.api.gate import Gate
 from gateway.api.operation import Done, Operation, handlers
-from gateway.api.signature import Replays, Secret, Signatures
+from gateway.api.signature import Replays, Signatures
 from gateway.config import Config, Credentials
 from gateway.services.clock import Clock
 from gateway.services.services import Services
@@ -55,7 +55,7 @@ def build(
         openapi_config=None,
         logging_config=None,
     )
-    secrets = app_secrets(config, credentials)
+    secrets = credentials.secrets(config)
     replays = Replays(config.signature_window_s) if config.replay_cache else None
     return Gate(
         routed,
@@ -65,14 +65,6 @@ def build(
         unsigned=UNSIGNED,
         now_ms=(clock or Clock()).wall_ms,
     )
-
-
-def app_secrets(config: Config, credentials: Credentials) -> tuple[Secret, ...]:
-    """The secrets that may sign: the present one, and the one before until its day."""
-    present = Secret(credentials.app_secret)
-    if config.previous_app_secret is None or config.previous_app_secret_until is None:
-        return (present,)
-    return (present, Secret(config.previous_app_secret, int(config.previous_app_secret_until.timestamp() * 1000)))
 
 
 def _health(ready: Callable[[], bool]) -> list[HTTPRouteHandler]:

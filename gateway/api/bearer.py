@@ -9,7 +9,7 @@ from __future__ import annotations
 import jwt
 
 from gateway.api.errors import SIGNATURE_INVALID, Problem
-from gateway.api.signature import Secret
+from gateway.config import Secret
 from gateway.core.claims import TOKEN_ALGORITHM, Key, Rules, Verifier
 from gateway.core.close import Refusal
 

@@ -11,9 +11,9 @@ import hmac
 import re
 from collections import OrderedDict
 from collections.abc import Mapping
-from typing import NamedTuple
 
 from gateway.api.errors import RATE_EXCEEDED, SIGNATURE_INVALID, Problem
+from gateway.config import Secret
 
 HEADERS = ("app-key", "nonce", "timestamp", "signature")
 """Lower-case; each may also come as ``rc-…``, for proxies that drop the plain names."""
@@ -26,22 +26,6 @@ REPLAYS_MAX = 200_000
 """About 20 MB when full: 300 signed calls a second through a window of 5 minutes on either side."""
 
 _TIMESTAMP = re.compile(rb"[1-9][0-9]{9,12}").fullmatch
-
-
-class Secret(NamedTuple):
-    """One app secret.
-
-    Attributes:
-        value: the secret itself.
-        until_ms: Unix ms after which it is no longer accepted; None = no end.
-    """
-
-    value: str
-    until_ms: int | None = None
-
-    def valid(self, now_ms: int) -> bool:
-        """Whether it may still sign."""
-        return self.until_ms is None or now_ms < self.until_ms
 
 
 class Signatures:

@@ -3,9 +3,9 @@
 Sources from lowest to highest: defaults, `gateway.toml`, environment, flags. `load` merges and checks them.
 """
 
-from gateway.config.credentials import Credentials
+from gateway.config.credentials import Credentials, Secret
 from gateway.config.faults import ConfigError, Fault
 from gateway.config.settings import Config, Setting, settings_table
 from gateway.config.sources import load
 
-__all__ = ["Config", "ConfigError", "Credentials", "Fault", "Setting", "load", "settings_table"]
+__all__ = ["Config", "ConfigError", "Credentials", "Fault", "Secret", "Setting", "load", "settings_table"]

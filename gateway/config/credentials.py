@@ -1,15 +1,32 @@
 """The app's key and secret: given by the settings, or made once and kept in the data directory."""
 
 import dataclasses
+import datetime
 import fcntl
 import json
 import os
 import secrets
 from pathlib import Path
-from typing import Self
+from typing import NamedTuple, Self
 
 from gateway.config.faults import ConfigError, Fault
 from gateway.config.settings import Config
+
+
+class Secret(NamedTuple):
+    """One app secret.
+
+    Attributes:
+        value: the secret itself.
+        until_ms: Unix ms after which it is no longer accepted; None = no end.
+    """
+
+    value: str
+    until_ms: int | None = None
+
+    def valid(self, now_ms: int) -> bool:
+        """Whether it may still sign."""
+        return self.until_ms is None or now_ms < self.until_ms
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -18,6 +35,17 @@ class Credentials:
 
     app_key: str
     app_secret: str = dataclasses.field(repr=False)
+
+    def secrets(self, config: Config) -> tuple[Secret, ...]:
+        """What may sign tokens and calls: the present secret first, then the one before it until its date."""
+        present = Secret(self.app_secret)
+        if config.previous_app_secret is None:
+            return (present,)
+        until = config.previous_app_secret_until
+        if until is None:
+            return (present, Secret(config.previous_app_secret))
+        aware = until if until.tzinfo is not None else until.replace(tzinfo=datetime.UTC)
+        return (present, Secret(config.previous_app_secret, int(aware.timestamp() * 1000)))
 
     @classmethod
     def load_or_create(cls, data_dir: Path, config: Config) -> Self:

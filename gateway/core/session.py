@@ -315,7 +315,7 @@ class Session:
             self.cut(Closing.of(codes.SLOW_CONSUMER, "too much waits to be sent"))
 
     def send_replay(self, payload: bytes) -> None:
-        """Queues a message out of the inbox; a batch may exceed ``outbound_bytes_max``, the next waits until drained."""
+        """Queues an inbox entry; a batch may exceed ``outbound_bytes_max``, the next one waits until drained."""
         if self.state is State.ENDED:
             return
         if not self.outgoing:

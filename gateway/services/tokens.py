@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC
 from uuid import uuid4
 
 from gateway.config import Config, ConfigError, Credentials, Fault
@@ -94,14 +93,8 @@ def verifier_of(config: Config, credentials: Credentials) -> Verifier:
 
 
 def _own_keys(config: Config, credentials: Credentials) -> list[Key]:
-    keys = [Key(credentials.app_secret, frozenset({TOKEN_ALGORITHM}))]
-    if config.previous_app_secret is not None:
-        until = config.previous_app_secret_until
-        until_ms = None
-        if until is not None:
-            until_ms = int((until if until.tzinfo else until.replace(tzinfo=UTC)).timestamp() * 1000)
-        keys.append(Key(config.previous_app_secret, frozenset({TOKEN_ALGORITHM}), until=until_ms))
-    return keys
+    own = frozenset({TOKEN_ALGORITHM})
+    return [Key(secret.value, own, until=secret.until_ms) for secret in credentials.secrets(config)]
 
 
 def _foreign_keys(config: Config) -> list[Key]:

@@ -7,7 +7,7 @@ import pytest
 
 from gateway.api.bearer import AdminTokens
 from gateway.api.errors import SIGNATURE_INVALID, Problem
-from gateway.api.signature import Secret
+from gateway.config import Secret
 from tests.nodes import CREDENTIALS
 
 NOW_MS = 1_790_000_000_000

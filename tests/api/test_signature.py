@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 
 from gateway.api.errors import RATE_EXCEEDED, SIGNATURE_INVALID, Problem
-from gateway.api.signature import Replays, Secret, Signatures
+from gateway.api.signature import Replays, Signatures
+from gateway.config import Secret
 from tests.nodes import CREDENTIALS
 
 from .signing import signed
