@@ -158,9 +158,12 @@ async def relays(service: Service, window: int, seconds: float) -> dict[str, flo
         elif not payload.startswith((b'{"type":"welcome"', b'{"type":"session"')):
             faults.append(payload)
 
-    wires = [await _connect(service, f"u{index}", on_text, lambda _: None) for index in range(USERS)]
+    # Users of this run alone: nothing waits in their inboxes.
+    names = [f"w{window}-{index}" for index in range(USERS)]
+    wires = [await _connect(service, name, on_text, lambda _: None) for name in names]
     for index, wire in enumerate(wires):
-        commands[wire.user] = b'{"type":"send","id":"1","to":"u%d","body":%s}' % (index ^ 1, body)
+        to = names[index ^ 1].encode()
+        commands[wire.user] = b'{"type":"send","id":"1","to":"%s","body":%s}' % (to, body)
     for wire in wires:
         for _ in range(window):
             sent += 1

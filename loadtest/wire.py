@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import struct
 from collections.abc import Callable
+from typing import cast
 
 from websockets.client import ClientProtocol
 from websockets.http11 import Response
@@ -34,13 +35,13 @@ class Wire(asyncio.Protocol):
         self._buffer = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
         assert self._ws is not None
-        self.transport = transport
+        # uvloop's transports only quack like asyncio's.
+        self.transport = cast("asyncio.Transport", transport)
         request = self._ws.connect()
         request.headers["Authorization"] = f"Bearer {self._token}"
         self._ws.send_request(request)
-        transport.write(b"".join(self._ws.data_to_send()))
+        self.transport.write(b"".join(self._ws.data_to_send()))
 
     def data_received(self, data: bytes) -> None:
         if self._ws is not None:
@@ -85,6 +86,9 @@ class Wire(asyncio.Protocol):
                 if not self.opened.done():
                     self.opened.set_result(None)
                 self._on_text(self, payload)
+            elif opcode == 8 and self.transport is not None:
+                # RFC 6455 section 5.5.1: answer a close with a close; the server then ends the connection.
+                self.transport.write(_frame(0x88, payload[:2]))
             elif opcode == 9 and self.transport is not None:
                 self.transport.write(_frame(0x8A, payload))
         self._buffer = data[position:]
