@@ -1,0 +1,85 @@
+"""Every command, what its errors look like, and the last resort when one fails in a way nobody thought of."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+from cyclopts import App, CycloptsError
+from rich.console import Console
+from rich.text import Text
+
+from gateway import __version__
+from gateway.cli.failure import FAILED, USAGE, Failed, explained
+
+INTERRUPTED = 130
+
+_COMMANDS = (("serve", "gateway.cli.serve:serve", "Run the gateway."),)
+
+
+def build() -> App:
+    """The command line as one App."""
+    app = App(
+        name="gateway",
+        help="A self-hosted real-time WebSocket connection gateway.",
+        version=__version__,
+        help_format="plaintext",
+        result_action="return_value",
+        error_formatter=_faulty,
+        # Ctrl-C is a status of its own, not a traceback and not a success.
+        suppress_keyboard_interrupt=False,
+    )
+    for place, (name, path, text) in enumerate(_COMMANDS):
+        app.command(path, name=name, help=text, sort_key=place)
+    return app
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Runs one command line.
+
+    Returns:
+        The exit status: 0 success, 1 failed or refused, 2 wrong usage or settings, 130 interrupted.
+    """
+    try:
+        status = build()(arguments, exit_on_error=False)
+    except CycloptsError:
+        # Already printed, by `_faulty`.
+        return USAGE
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output has gone; the interpreter must not try to flush the rest at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    except Exception as error:
+        failure = explained(error) or _unforeseen(error, arguments)
+        complain(*failure.lines)
+        return failure.status
+    return status if isinstance(status, int) else 0
+
+
+def complain(*lines: str) -> None:
+    """Prints lines on stderr."""
+    for line in lines:
+        sys.stderr.write(f"gateway: {line}\n")
+    sys.stderr.flush()
+
+
+def _faulty(error: CycloptsError) -> Text:
+    # "… serve", where it is known in which command the fault is.
+    chain = " ".join(("gateway", *(error.command_chain or ())))
+    return Text(f"gateway: {error}\nSee {chain} --help.", no_wrap=True, overflow="ignore")
+
+
+def _unforeseen(error: Exception, arguments: Sequence[str]) -> Failed:
+    """Something that is a fault of this program."""
+    shown = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    if _debugging(arguments):
+        Console(stderr=True).print_exception(show_locals=False)
+    return Failed(f"internal error: {shown.splitlines()[0]} (--log-level debug shows more)")
+
+
+def _debugging(arguments: Sequence[str]) -> bool:
+    given = " ".join(arguments).replace("=", " ")
+    return "--log-level debug" in given or os.environ.get("GATEWAY_LOG_LEVEL", "").lower() == "debug"

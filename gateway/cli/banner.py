@@ -1,0 +1,86 @@
+"""What `gateway serve` prints: what runs where, and how to try it."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import sys
+from pathlib import Path
+
+from rich.console import Console
+from rich.text import Text
+
+from gateway import __version__
+from gateway.cli import record
+from gateway.config import Config, Credentials
+from gateway.node import Node
+from gateway.protocol import PATH
+from gateway.store.topology import parse
+
+_LABEL = 12
+
+
+def show(config: Config, credentials: Credentials, node: Node) -> None:
+    """Prints it on stdout."""
+    console = Console(soft_wrap=True, highlight=False)
+    running = record.of(node)
+    console.print(Text.assemble((f"gateway {__version__}", "bold"), f" runs as node {running.node}"))
+    if running.client is not None:
+        everywhere = " (every address of this machine)" if config.client_host in ("0.0.0.0", "::") else ""
+        _line(console, "clients", running.client + PATH, everywhere)
+    if running.admin is not None:
+        _line(console, "Server API", running.admin + "/v4", "")
+    _line(console, "app key", credentials.app_key, f" (the secret is in {_secret_place(config)})")
+    _line(console, "store", *_store(config))
+    if running.client is not None and running.admin is not None:
+        console.print("\nTry it: paste these lines into two other terminals, in this directory.")
+        for user in ("alice", "bob"):
+            console.print(Text(f"  {connect_line(config, user)}", "cyan"))
+    console.print("\nCtrl-C stops it.", style="dim")
+
+
+def stopping(sessions: int) -> None:
+    """Says that it ends."""
+    console = Console(soft_wrap=True, highlight=False)
+    clients = f"{sessions} client{'s' if sessions != 1 else ''}"
+    console.print(f"stopping: sending {clients} away; once more stops at once" if sessions else "stopping", style="dim")
+
+
+def connect_line(config: Config, user: str) -> str:
+    """What to paste to connect as a user."""
+    words = [program(), "connect", user]
+    if config.data_dir != Path("data"):
+        words += ["--data-dir", shlex.quote(str(config.data_dir))]
+    return " ".join(words)
+
+
+def program() -> str:
+    """How this program is called from this directory."""
+    started = Path(sys.argv[0])
+    if started.name == "__main__.py":
+        return f"{_near(Path(sys.executable))} -m gateway"
+    on_path = shutil.which(started.name)
+    if on_path is not None and Path(on_path).absolute() == started.absolute():
+        return started.name
+    return _near(started)
+
+
+def _near(path: Path) -> str:
+    # Not resolved: the interpreter of a virtual environment is a link to one outside of it.
+    path = path.absolute()
+    shown = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+    return shlex.quote(str(shown))
+
+
+def _line(console: Console, label: str, value: str, note: str) -> None:
+    console.print(Text.assemble("  ", (label.ljust(_LABEL), "dim"), (value, "green"), (note, "dim")))
+
+
+def _secret_place(config: Config) -> str:
+    return "your settings" if config.app_secret is not None else str(config.data_dir / "credentials.json")
+
+
+def _store(config: Config) -> tuple[str, str]:
+    if config.redis_url is not None:
+        return parse(config.redis_url).shown, ""
+    return f"embedded Valkey, append-only file in {config.data_dir / 'valkey'}", ""

@@ -1,0 +1,52 @@
+"""What went wrong, as lines for the person at the terminal; no traceback is one of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from gateway.config import ConfigError
+from gateway.services.errors import Refused
+from gateway.store.errors import OutcomeUnknown, StoreError, StoreUnavailable
+
+FAILED = 1
+USAGE = 2
+
+
+class Failed(Exception):
+    """A command cannot go on.
+
+    Attributes:
+        lines: what to print, one fault a line.
+        status: the exit status.
+    """
+
+    def __init__(self, *lines: str, status: int = FAILED) -> None:
+        super().__init__("\n".join(lines))
+        self.lines: Sequence[str] = lines
+        self.status = status
+
+
+def explained(error: BaseException) -> Failed | None:
+    """What a fault of a lower floor means to a person; None where it is a fault of the program."""
+    if isinstance(error, Failed):
+        return error
+    if isinstance(error, ConfigError):
+        return Failed(*map(str, error.faults))
+    if isinstance(error, Refused):
+        return Failed(f"refused ({error.code}): {error.reason}")
+    if isinstance(error, StoreError):
+        return Failed(*of_store(error))
+    return None
+
+
+def of_store(error: StoreError) -> list[str]:
+    """The lines that tell what is wrong with the store."""
+    # A StoreUnfit has them; its module brings redis-py along, which `gateway --help` need not wait for.
+    faults = getattr(error, "faults", None)
+    if faults:
+        return [fault.problem for fault in faults]
+    if isinstance(error, OutcomeUnknown):
+        return [f"{error}; whether the change was made is unknown: look, or do it again"]
+    if isinstance(error, StoreUnavailable):
+        return [str(error)]
+    return [f"the store refused the call: {error}"]

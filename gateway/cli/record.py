@@ -1,0 +1,91 @@
+"""Where the gateway of a data directory listens, so that `connect` and `health` need no flags."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import structlog
+from msgspec import Struct
+
+from gateway.config import Config
+from gateway.config.rules import is_loopback
+from gateway.node import Node
+
+log = structlog.get_logger(__name__)
+
+NAME = "gateway.json"
+
+
+class Running(Struct):
+    """A gateway that runs on this machine; no port of a role that it has not.
+
+    Attributes:
+        client: the client port's URL, `ws://127.0.0.1:8080`.
+        admin: the admin port's URL.
+    """
+
+    pid: int
+    node: str
+    client: str | None
+    admin: str | None
+
+
+@contextlib.contextmanager
+def written(data_dir: Path, node: Node) -> Iterator[None]:
+    """The record, kept for as long as the gateway serves."""
+    path = data_dir / NAME
+    try:
+        draft = path.with_suffix(".draft")
+        draft.write_bytes(msgspec.json.encode(of(node)) + b"\n")
+        draft.replace(path)
+    except OSError as error:
+        # A convenience: with credentials and store elsewhere, the directory need not even exist.
+        log.info("no record of this gateway is kept", data_dir=str(data_dir), reason=error.strerror)
+    try:
+        yield
+    finally:
+        if (kept := read(data_dir)) is not None and kept.pid == os.getpid():
+            path.unlink(missing_ok=True)
+
+
+def read(data_dir: Path) -> Running | None:
+    """The record of the gateway that runs on this data directory, None where none does."""
+    try:
+        kept = msgspec.json.decode((data_dir / NAME).read_bytes(), type=Running)
+        os.kill(kept.pid, 0)
+    except PermissionError:
+        return kept
+    except (OSError, msgspec.MsgspecError, OverflowError):
+        return None
+    return kept
+
+
+def of(node: Node) -> Running:
+    """What a node says of itself."""
+    config = node.config
+    client = client_url(config, node.listener.port) if config.role != "admin" else None
+    admin = admin_url(config, node.admin.port) if config.role != "edge" else None
+    return Running(os.getpid(), node.bus.incarnation, client, admin)
+
+
+def client_url(config: Config, port: int) -> str:
+    """How to reach the client port from this machine."""
+    return f"{'wss' if config.tls_cert else 'ws'}://{_reachable(config.client_host)}:{port}"
+
+
+def admin_url(config: Config, port: int) -> str:
+    """How to reach the admin port from this machine."""
+    encrypted = config.tls_cert and not is_loopback(config.admin_host)
+    return f"{'https' if encrypted else 'http'}://{_reachable(config.admin_host)}:{port}"
+
+
+def _reachable(host: str) -> str:
+    if host in ("0.0.0.0", ""):
+        return "127.0.0.1"
+    if host == "::":
+        return "[::1]"
+    return f"[{host}]" if ":" in host and not host.startswith("[") else host
