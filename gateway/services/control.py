@@ -21,7 +21,7 @@ from msgspec import Meta, Struct
 from gateway.metrics import METRICS
 from gateway.services.bans import MINUTES_MAX, Bans
 from gateway.services.context import NodeContext
-from gateway.services.drops import POLL_S, Acknowledgement, Drops, live_nodes
+from gateway.services.drops import Acknowledgement, Drops, live_nodes, poll_s
 from gateway.services.errors import PARAMETER_INVALID, Refused
 from gateway.services.tokens import Tokens
 from gateway.store import drops, nodes
@@ -156,7 +156,7 @@ class Control:
         answers: list[dict[str, Any]] = []
         async with self._store.dedicated(partition) as connection:
             while missing and time.monotonic() < deadline:
-                popped = await connection.execute_command("BLPOP", key, POLL_S)
+                popped = await connection.execute_command("BLPOP", key, poll_s(self._store))
                 if popped is not None:
                     answer = orjson.loads(popped[1])
                     missing.discard(answer["node"])

@@ -117,7 +117,7 @@ class Drops:
         deadline = time.monotonic() + self._wait_s
         key = self._store.keys.reply(place, call_id)
         while missing and time.monotonic() < deadline:
-            popped = await connection.execute_command("BLPOP", key, POLL_S)
+            popped = await connection.execute_command("BLPOP", key, poll_s(self._store))
             if popped is not None:
                 answer = orjson.loads(popped[1])
                 if answer["node"] in missing:
@@ -126,6 +126,11 @@ class Drops:
             elif not missing & await live_nodes(self._store):
                 break
         return answers, sorted(missing)
+
+
+def poll_s(store: Store) -> float:
+    """How long one blocking read for answers lasts: well under the deadline that every call on a connection has."""
+    return min(POLL_S, store.topology.timeout_s / 2)
 
 
 async def live_nodes(store: Store) -> set[str]:
