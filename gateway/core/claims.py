@@ -5,7 +5,6 @@ PyJWT checks signatures; its own time checks are off because it reads the wall c
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
@@ -21,6 +20,9 @@ TOKEN_ALGORITHM = "HS256"
 
 ISSUED_AT_MS = "iat_ms"
 """The issue time in milliseconds: ``iat`` counts seconds, too coarse to judge a token against a cut-off instant."""
+
+SECONDS_MAX = 10**12
+"""Times in tokens beyond it, some 30,000 years, are nonsense."""
 
 
 class Claims(Struct, frozen=True):
@@ -108,9 +110,11 @@ class Verifier:
             raise _invalid(f"the token is longer than {self.rules.token_bytes_max} bytes")
         try:
             header = jwt.get_unverified_header(token)
-        except jwt.PyJWTError as error:
+        except (jwt.PyJWTError, ValueError, RecursionError) as error:
             raise _invalid("the token is not a JSON Web Token") from error
         algorithm = header.get("alg")
+        if not isinstance(algorithm, str):
+            raise _invalid("the token names no algorithm (alg)")
         kid = header.get("kid")
         candidates = [
             key
@@ -123,7 +127,7 @@ class Verifier:
             self.unknown_kids += kid is not None
             raise _invalid("no key of this app signs with this algorithm and key id")
         for key in candidates:
-            claims = self._signed_by(key, token, str(algorithm))
+            claims = self._signed_by(key, token, algorithm)
             if claims is not None:
                 return self._judge(claims, key.foreign, now_ms)
         raise _invalid("the token's signature does not match")
@@ -133,7 +137,7 @@ class Verifier:
             return jwt.decode(token, key.material, algorithms=[algorithm], options=_NO_CLAIM_CHECKS)
         except jwt.InvalidSignatureError:
             return None
-        except (jwt.PyJWTError, ValueError, TypeError) as error:
+        except (jwt.PyJWTError, ValueError, TypeError, RecursionError) as error:
             raise _invalid("the token is malformed") from error
 
     def _judge(self, claims: Mapping[str, Any], foreign: bool, now_ms: int) -> Claims:
@@ -150,7 +154,7 @@ class Verifier:
         if expires_at is None and foreign:
             raise _invalid("the token has no expiry (exp)")
         issued_at = claims.get(ISSUED_AT_MS)
-        if not isinstance(issued_at, int) or isinstance(issued_at, bool):
+        if not isinstance(issued_at, int) or isinstance(issued_at, bool) or abs(issued_at) > SECONDS_MAX * 1000:
             issued_at = _milliseconds(claims, "iat")
         if issued_at is None:
             raise _invalid("the token has no issue time (iat)")
@@ -196,6 +200,7 @@ def _milliseconds(claims: Mapping[str, Any], name: Literal["exp", "iat", "nbf"])
     value = claims.get(name)
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or abs(value) > 1e12:
+    # Written so that NaN fails it too; a JSON integer may be too large for a float.
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= SECONDS_MAX:
         raise _invalid(f"the token's {name} is not a time in seconds")
     return int(value * 1000)

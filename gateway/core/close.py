@@ -32,7 +32,7 @@ class Refusal(Exception):
     @property
     def http_status(self) -> int:
         """The status of the answer where the upgrade has not been answered yet."""
-        return codes.HTTP_STATUS.get(self.code, 400)
+        return codes.http_status(self.code)
 
     def body(self) -> bytes:
         """The JSON body of that answer."""
@@ -77,6 +77,10 @@ class Closing(Struct, frozen=True):
     def of(cls, close_code: CloseCode, reason: str = "", *, retry_after_ms: int | None = None) -> Closing:
         """A close whose code says everything."""
         return cls(close_code, close_code.code, reason or close_code.name, retry_after_ms=retry_after_ms)
+
+    def refusal(self) -> Refusal:
+        """The refusal that says the same where the upgrade has not been answered yet."""
+        return Refusal(self.code, self.reason, until=self.until, retry_after_ms=self.retry_after_ms)
 
     def payload(self) -> str:
         """The close frame's reason: JSON of at most 123 bytes."""

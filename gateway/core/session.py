@@ -15,6 +15,7 @@ from msgspec import Struct
 
 from gateway.core.close import Closing, Refusal
 from gateway.core.limits import TokenBucket
+from gateway.metrics import METRICS
 from gateway.protocol import codes, commands, replies
 from gateway.protocol.codes import Code
 
@@ -286,11 +287,11 @@ class Session:
         self._end()
 
     def data_to_send(self) -> list[bytes]:
-        """The text messages to write now, in order; while fenced only the refusals that say the store is away."""
+        """The text messages to write now, in order; while the store is away only ``error`` replies."""
         if (self.gate.shut or self.state is State.FENCED) and not self.gate.away and self.state is not State.ENDED:
             return []
         outgoing, self.outgoing = self.outgoing, []
-        self.outgoing_bytes = 0
+        self.outgoing_bytes = sum(map(len, self.withheld)) if self.withheld else 0
         return outgoing
 
     def close_expected(self) -> bool:
@@ -305,14 +306,7 @@ class Session:
 
     def send(self, payload: bytes) -> None:
         """Queues one text message; over ``outbound_bytes_max`` the client is a slow consumer."""
-        if self.state is State.ENDED:
-            return
-        if not self.outgoing:
-            self.wire.wake()
-        self.outgoing.append(payload)
-        self.outgoing_bytes += len(payload)
-        if self.outgoing_bytes > self.limits.outbound_bytes_max:
-            self.cut(Closing.of(codes.SLOW_CONSUMER, "too much waits to be sent"))
+        self._queue(payload, self.outgoing if self.withheld is None else self.withheld)
 
     def send_replay(self, payload: bytes) -> None:
         """Queues an inbox entry; a batch may exceed ``outbound_bytes_max``, the next one waits until drained."""
@@ -338,17 +332,11 @@ class Session:
         self.send(replies.encode(message))
 
     def refuse(self, command_id: str | None, refusal: Refusal) -> None:
-        """Answers a command with ``error``."""
-        self.send(
-            replies.encode(
-                replies.Error(
-                    code=int(refusal.code),
-                    reason=refusal.reason,
-                    id=command_id,
-                    retry_after_ms=refusal.retry_after_ms,
-                )
-            )
+        """Answers a command with ``error``; alone of all messages it passes while the session is fenced."""
+        error = replies.Error(
+            code=int(refusal.code), reason=refusal.reason, id=command_id, retry_after_ms=refusal.retry_after_ms
         )
+        self._queue(replies.encode(error), self.outgoing)
 
     def deliver(self, place: StreamId, payload: bytes) -> bool:
         """Forwards a live push from the inbox, each once and in order.
@@ -403,10 +391,10 @@ class Session:
         self.release(now)
 
     def release(self, now: float) -> None:
-        """The gate opened, or the session was reclaimed: what was held is taken now, in order."""
+        """The gate opened, or the session was reclaimed, or the store went away: what was held is taken, in order."""
         held, self.held = self.held, None
         for index, payload in enumerate(held or ()):
-            if self.gate.shut or self.state is State.FENCED:
+            if (self.gate.shut or self.state is State.FENCED) and not self.gate.away:
                 # Shut again meanwhile: keep the rest, in order.
                 assert held is not None
                 self.held = held[index:]
@@ -422,11 +410,10 @@ class Session:
         """Ends the session now: nothing more is read, and after a revocation nothing queued is sent."""
         if self.state is State.ENDED:
             return
-        if closing.revocation:
+        if closing.revocation or self.withheld is not None or self.gate.shut:
+            # Behind a shut gate a drop may be waiting that nobody has heard yet.
             self.outgoing = []
             self.outgoing_bytes = 0
-        elif self.withheld is not None:
-            self.outgoing = []
         self.withheld = None
         self._end()
         self.wire.close(closing)
@@ -443,6 +430,16 @@ class Session:
         if self.timer is not None:
             self.timer.cancel()
             self.timer = None
+
+    def _queue(self, payload: bytes, queue: list[bytes]) -> None:
+        if self.state is State.ENDED:
+            return
+        if not self.outgoing:
+            self.wire.wake()
+        queue.append(payload)
+        self.outgoing_bytes += len(payload)
+        if self.outgoing_bytes > self.limits.outbound_bytes_max:
+            self.cut(Closing.of(codes.SLOW_CONSUMER, "too much waits to be sent"))
 
     def _hold(self, payload: bytes) -> None:
         if self.held is None:
@@ -462,12 +459,14 @@ class Session:
 
     def _bad_command(self, command_id: str | None, reason: str) -> None:
         self.bad_commands += 1
+        METRICS.commands_bad += 1
         self.refuse(command_id, Refusal(Code.MALFORMED, reason[:500]))
         if self.bad_commands >= self.limits.bad_commands_max:
             self.cut(Closing.of(codes.TOO_MANY_BAD_COMMANDS, f"{self.bad_commands} bad commands in a row"))
 
     def _refuse_rate(self, command_id: str | None, wait_s: float) -> None:
         self.refused_in_row += 1
+        METRICS.rate_refusals += 1
         wait_ms = max(1, int(wait_s * 1000))
         self.refuse(command_id, Refusal(Code.SENDING_TOO_FAST, "sending too fast", retry_after_ms=wait_ms))
         if self.refused_in_row >= FLOOD_REFUSALS_MAX:

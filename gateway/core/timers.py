@@ -7,6 +7,7 @@ A timer costs one list entry; arming, cancelling and re-arming are O(1) whatever
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -35,7 +36,7 @@ class TimerWheel:
         slots: ticks in one turn; a later deadline waits for more than one turn.
     """
 
-    __slots__ = ("_position", "_slots", "_start", "armed", "tick")
+    __slots__ = ("_due", "_position", "_slots", "_start", "armed", "tick")
 
     def __init__(self, now: float, tick: float = 0.05, slots: int = 1024) -> None:
         self.tick = tick
@@ -43,6 +44,7 @@ class TimerWheel:
         self._slots: list[list[Timer]] = [[] for _ in range(slots)]
         self._start = now
         self._position = 0
+        self._due: deque[Timer] = deque()
 
     def arm(self, deadline: float, action: Callable[[Any, float], None], argument: Any = None) -> Timer:
         """Arms ``action(argument, now)`` for ``deadline``."""
@@ -70,12 +72,15 @@ class TimerWheel:
                 continue
             self._slots[slot] = []
             for timer in timers:
-                self.armed -= 1
-                action = timer.action
-                if action is None:
-                    continue
-                if timer.deadline > now:
-                    self._place(timer)
+                if timer.action is None or timer.deadline <= now:
+                    self._due.append(timer)
                 else:
-                    timer.action = None
-                    action(timer.argument, now)
+                    self.armed -= 1
+                    self._place(timer)
+        # Taken one by one: an action that fails leaves the others here for the next call.
+        while self._due:
+            timer = self._due.popleft()
+            self.armed -= 1
+            action, timer.action = timer.action, None
+            if action is not None:
+                action(timer.argument, now)

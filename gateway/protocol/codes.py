@@ -56,7 +56,8 @@ GOING_AWAY = CloseCode(1001, "going_away", "the node drains: reconnect")
 PROTOCOL_ERROR = CloseCode(1002, "protocol_error", "the client broke RFC 6455")
 UNSUPPORTED = CloseCode(1003, "binary_frame", "a binary frame: this protocol is JSON text")
 INVALID_DATA = CloseCode(1007, "invalid_utf8", "a text frame that is not UTF-8")
-TOO_BIG = CloseCode(1009, "frame_too_large", "a message over frame_bytes_max")
+TOO_BIG = CloseCode(1009, "frame_too_large", "a message over frame_bytes_max, or of over fragments_max fragments")
+INTERNAL_ERROR = CloseCode(1011, "internal_error", "a fault of the gateway: reconnect")
 SERVICE_RESTART = CloseCode(1012, "service_restart", "the node restarts: reconnect")
 AUTH_TIMEOUT = CloseCode(4000, "auth_timeout", "no token in time")
 SLOW_CONSUMER = CloseCode(4001, "slow_consumer", "outbound bytes waiting over the limit, or older than the deadline")
@@ -99,6 +100,7 @@ HTTP_STATUS: dict[int, int] = {
     Code.TOKEN_INVALID: 401,
     Code.TOKEN_EXPIRED: 401,
     Code.BANNED: 403,
+    Code.BANNED_WHILE_CONNECTED: 403,
     Code.DEACTIVATED: 403,
     Code.FORBIDDEN: 403,
     Code.REFUSED_DEVICE: 403,
@@ -110,3 +112,19 @@ HTTP_STATUS: dict[int, int] = {
     Code.OUTCOME_UNKNOWN: 503,
 }
 """How a refusal is said before the upgrade, when the token came in the header."""
+
+STOP_FROM = 4500
+"""From this close code on a client must not simply reconnect."""
+
+
+def http_status(code: int) -> int:
+    """The HTTP status that says a code before the upgrade.
+
+    A close code that stands for itself says by its range what the client does: come again, or stop.
+    """
+    status = HTTP_STATUS.get(code)
+    if status is not None:
+        return status
+    if 1000 <= code < 5000:
+        return 503 if code < STOP_FROM else 403
+    return 400

@@ -225,6 +225,6 @@ def identify(payload: bytes) -> str | None:
     """The ``id`` of a command that could not be decoded, when that much can be read of it."""
     try:
         found = _decode_identified(payload).id
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, RecursionError):
         return None
     return found if found is not None and 1 <= len(found) <= 64 else None

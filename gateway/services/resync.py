@@ -44,6 +44,8 @@ class Resync:
         for session in self._context.hub:
             if session.state in (State.LIVE, State.FENCED) and self._of(session) in partitions:
                 session.fence()
+                # What a gap's barrier held back gets its 503 now, not when the store is back.
+                session.release(self._context.clock.now())
 
     def link_up(self, partitions: frozenset[int]) -> None:
         """Reclaims their sessions, reads their watches again, forgets what Redis holds of us that we do not."""
