@@ -31,6 +31,9 @@ BUFFER_BYTES_MAX = 32 * 1024 * 1024
 
 _NOTHING: Any = object()
 
+_ANSWERED = -1.0
+"""The deadline of a slot whose caller has been told already that no answer came."""
+
 _UNSETTLED = ("MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN", "READONLY", "LOADING", "MASTERDOWN")
 _NOT_RUN = ("OOM", "NOREPLICAS", "MISCONF", "BUSY", "NOPERM", *_UNSETTLED)
 
@@ -44,6 +47,7 @@ class Endpoint(NamedTuple):
     username: str | None
     password: str | None
     ssl: Any
+    authorities: str | None = None
 
     def __str__(self) -> str:
         return self.path or f"{self.host}:{self.port}"
@@ -150,11 +154,11 @@ class Link(asyncio.Protocol):
 
     def subscribe(self, channel: str, callback: Callback, context: Any = None) -> None:
         """Subscribes to one sharded channel; the callback gets None, or the error."""
-        self.post(("SSUBSCRIBE", channel), _Subscription(callback), context)
+        self.post(("SSUBSCRIBE", channel), _Subscription(callback, channel), context)
 
     def unsubscribe(self, channel: str) -> None:
         """Ends a subscription."""
-        self.post(("SUNSUBSCRIBE", channel), _Subscription(_ignore), None)
+        self.post(("SUNSUBSCRIBE", channel), _Subscription(_ignore, channel), None)
 
     def _enqueue(self, command: tuple[Part, ...], callback: Callback | None, context: Any) -> None:
         if len(self._pending) >= self.pending_max or self._buffer_bytes > BUFFER_BYTES_MAX:
@@ -225,10 +229,10 @@ class Link(asyncio.Protocol):
             # A subscription's answer is a push; it completes the slot that the command holds in the reply queue. An
             # unasked sunsubscribe says that the slot has moved away.
             pending = self._pending
-            if pending and isinstance(pending[0][0], _Subscription):
-                callback, context, _ = pending.popleft()
-                assert callback is not None
-                callback(context, None)
+            head = pending[0][0] if pending else None
+            if isinstance(head, _Subscription) and head.channel == push[1]:
+                _, context, _ = pending.popleft()
+                head(context, None)
             else:
                 self.on_unsettled(self)
 
@@ -288,26 +292,28 @@ class Link(asyncio.Protocol):
         """
         if not self.up:
             return
-        pending = self._pending
-        overdue = 0
-        while overdue < len(pending) and pending[overdue][2] <= now:
-            callback, context, _ = pending[overdue]
-            # The slot stays, so that a late reply is matched with the right command and ignored.
-            pending[overdue] = (
-                _Subscription(_ignore) if isinstance(callback, _Subscription) else None,
-                None,
-                now + 1e9,
-            )
-            overdue += 1
-            if callback is not None:
-                METRICS.store_timeouts += 1
-                callback(context, OutcomeUnknown("Redis did not answer in time"))
+        self._fail_overdue(now)
         if self._probe_token and now - self._probe_sent_at > self.times.probe_timeout_s:
             self._break("the probe did not come back")
         elif not self._probe_token and now >= self._probe_next_at:
             self._probe_token = random.randbytes(8).hex().encode()
             self._probe_sent_at = now
             self.post_unanswered(("SPUBLISH", self.probe_channel, b"q" + self._probe_token))
+
+    def _fail_overdue(self, now: float) -> None:
+        pending = self._pending
+        for index in range(len(pending)):
+            callback, context, deadline = pending[index]
+            if deadline == _ANSWERED:
+                continue
+            if deadline > now:
+                return
+            # The slot stays, so that a late reply is matched with the right command and ignored.
+            emptied = callback.emptied() if isinstance(callback, _Subscription) else None
+            pending[index] = (emptied, None, _ANSWERED)
+            if callback is not None:
+                METRICS.store_timeouts += 1
+                callback(context, OutcomeUnknown("Redis did not answer in time"))
 
     def probe_echo(self, token: bytes) -> bool:
         """A probe came back. Returns whether it was this link's."""
@@ -351,10 +357,10 @@ class Link(asyncio.Protocol):
         hello: tuple[Part, ...] = ("HELLO", 3)
         if endpoint.password is not None:
             hello += ("AUTH", endpoint.username or "default", endpoint.password)
-        await self._asked((*hello, "SETNAME", "gateway"), subscription=False)
+        await self._asked((*hello, "SETNAME", "gateway"))
         sharded, plain = self.channels()
-        answers = [self._asked(("SSUBSCRIBE", channel), subscription=True) for channel in sharded]
-        answers += [self._asked(("SUBSCRIBE", channel), subscription=True) for channel in plain]
+        answers = [self._asked(("SSUBSCRIBE", channel), channel) for channel in sharded]
+        answers += [self._asked(("SUBSCRIBE", channel), channel) for channel in plain]
         # One after another would be fewer lines, but an answer that fails must not leave the rest unobserved.
         results = await asyncio.gather(*answers, return_exceptions=True)
         for result in results:
@@ -365,19 +371,24 @@ class Link(asyncio.Protocol):
         self.up = True
         self.on_up(self)
 
-    def _asked(self, command: tuple[Part, ...], *, subscription: bool) -> asyncio.Future[Any]:
+    def _asked(self, command: tuple[Part, ...], channel: str | None = None) -> asyncio.Future[Any]:
         answer: asyncio.Future[Any] = self._loop.create_future()
-        self._enqueue(command, _Subscription(_resolve) if subscription else _resolve, answer)
+        self._enqueue(command, _resolve if channel is None else _Subscription(_resolve, channel), answer)
         return answer
 
 
 class _Subscription:
     """Marks a slot of the reply queue that is completed by a push."""
 
-    __slots__ = ("callback",)
+    __slots__ = ("callback", "channel")
 
-    def __init__(self, callback: Callback) -> None:
+    def __init__(self, callback: Callback, channel: str) -> None:
         self.callback = callback
+        self.channel = channel.encode()
+
+    def emptied(self) -> _Subscription:
+        """The same slot, with nobody waiting for it any more."""
+        return _Subscription(_ignore, self.channel.decode())
 
     def __call__(self, context: Any, reply: Any) -> None:
         self.callback(context, reply)
