@@ -219,6 +219,16 @@ class Watching:
                 for watcher in {session.user for session in watched.sessions}:
                     self._read(user, watcher, partial(self._resynced, user, watcher))
 
+    def reread(self, session: Session) -> None:
+        """The session was fenced and is back: what changed on other links meanwhile was not pushed to it."""
+        topology = self._context.bus.topology
+        own = topology.owner[self._context.keys.partition(session.user)]
+        for user in tuple(session.watching or ()):
+            watched = self._watched.get(user)
+            # Users on the session's own link are read again for everybody by `resync`.
+            if watched is not None and topology.owner[watched.partition] != own:
+                self._read(user, session.user, partial(self._reread, user, [session]))
+
     def _resynced(self, user: str, watcher: str, reply: Any) -> None:
         watched = self._watched.get(user)
         if watched is None or isinstance(reply, Exception):

@@ -10,6 +10,7 @@ from gateway.core.close import Closing
 from gateway.core.session import Session, State
 from gateway.metrics import METRICS
 from gateway.protocol import codes
+from gateway.protocol.codes import Code
 from gateway.services import refusals
 from gateway.services.admission import Admission
 from gateway.services.context import NodeContext
@@ -90,7 +91,8 @@ class Resync:
                 # Link down: the next link_up comes back to it. Link up: ask again soon.
                 if not session.gate.away:
                     self._context.wheel.arm(self._context.clock.now() + RETRY_S, self._again, session)
-            elif isinstance(reply, Exception):
+            elif isinstance(reply, Exception) or reply[0] == Code.NO_SUCH_USER:
+                # No such user: the store came back empty. Who reconnects is registered again.
                 session.cut(Closing.of(codes.SESSION_LOST, "the session could not be kept"))
                 self._admission.leave(session)
             elif reply[0]:
@@ -101,6 +103,7 @@ class Resync:
                 session.muted = bool(reply[1])
                 session.unfence(self._context.clock.now())
                 self._inbox.catch_up(session, messages.parse_id(reply[2]))
+                self._watching.reread(session)
         self._go_on()
 
     def _again(self, session: Session, now: float) -> None:
