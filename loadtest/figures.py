@@ -3,7 +3,8 @@
     python -m loadtest.figures [--seconds 5] [--idle 2000] [--kicks 200] [--json FILE]
 
 Starts a gateway of its own with an embedded store, both pinned to one core, and generates load from another; talks to
-this machine only. Absolute figures depend on the machine, so the first line names it.
+this machine only. Absolute figures depend on the machine and on who else uses it, so the first line names it and the
+same run measures the limit to compare with: a bare relay without a store (loadtest/bare.py), pinned to the same core.
 """
 
 from __future__ import annotations
@@ -93,6 +94,21 @@ def service(core: int | None) -> Iterator[Service]:
         finally:
             process.terminate()
             process.wait(30)
+
+
+@contextmanager
+def bare(core: int | None) -> Iterator[Service]:
+    """Starts the bare relay."""
+    process = subprocess.Popen([sys.executable, "-m", "loadtest.bare"], stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        url = process.stdout.readline().strip()
+        if core is not None:
+            _pin(process.pid, core)
+        yield Service(url, Path(), {"gateway": process.pid}, Credentials("bare", "0" * 32))
+    finally:
+        process.terminate()
+        process.wait(30)
 
 
 def _await_service(process: subprocess.Popen[str], data_dir: Path, core: int | None) -> Service:
@@ -185,7 +201,8 @@ async def relays(service: Service, window: int, seconds: float) -> dict[str, flo
     return {
         "messages_per_s": count / took,
         "gateway_us_per_message": (after["gateway"] - cpu["gateway"]) / count * 1e6,
-        "store_us_per_message": (after["store"] - cpu["store"]) / count * 1e6,
+        "store_us_per_message": (after.get("store", 0.0) - cpu.get("store", 0.0)) / count * 1e6,
+        "cpu_us_per_message": (sum(after.values()) - sum(cpu.values())) / count * 1e6,
         "generator_cpu_share": own / took,
         "lost": sent - delivered,
     }
@@ -269,8 +286,13 @@ def main() -> None:
         os.sched_setaffinity(0, {cores[1]})
     print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
     print("service on one core, generator on another" if pinned else "ONE core for everything: not comparable")
-    with service(cores[0] if pinned else None) as running:
+    core = cores[0] if pinned else None
+    with service(core) as running:
         figures = uvloop.run(measure(running, options))
+    with bare(core) as limit:
+        figures["bare relay, window 8"] = uvloop.run(relays(limit, 8, options.seconds))
+    cost = {name: values["cpu_us_per_message"] for name, values in figures.items() if "cpu_us_per_message" in values}
+    figures["ratio"] = {"cpu_per_message_to_bare": cost["relay, window 8"] / cost["bare relay, window 8"]}
     for name, values in figures.items():
         print(name)
         for key, value in values.items():
