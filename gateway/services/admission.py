@@ -73,9 +73,11 @@ class Admission:
         self._connect(session)
 
     def auth(self, session: Session, command: commands.Auth, now: float) -> None:
-        """The ``auth`` command; a refusal closes."""
+        """The ``auth`` command; a refusal closes. What it leaves out counts as the query string had it."""
+        platform = command.platform if command.platform != "other" else session.platform
+        device, since = command.device or session.device, command.since or session.since
         try:
-            self.authenticate(session, command.token, command.device, command.platform, command.since)
+            self.authenticate(session, command.token, device, platform, since)
         except Refusal as refusal:
             session.cut(refusal.closing())
 

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 from websockets.exceptions import InvalidState, ProtocolError
 from websockets.frames import Frame, Opcode
 from websockets.http11 import Request, Response
-from websockets.protocol import CLOSED, CLOSING, OPEN
-from websockets.server import ServerProtocol
+from websockets.protocol import CLOSED, CLOSING, CONNECTING, OPEN, Event
 
 from gateway.core.close import Closing, Refusal
 from gateway.core.session import Session, State
@@ -19,6 +18,7 @@ from gateway.metrics import METRICS
 from gateway.protocol import codes
 from gateway.protocol.codes import Code
 from gateway.transport import handshake
+from gateway.transport.frames import Protocol, close_by_parser, frame_header
 from gateway.transport.handshake import Opening
 
 if TYPE_CHECKING:
@@ -27,18 +27,6 @@ if TYPE_CHECKING:
 
 _RESET = struct.pack("ii", 1, 0)
 """SO_LINGER on, 0 seconds: closing discards what the kernel still holds and resets the connection."""
-
-_TEXT = 0x81
-"""RFC 6455 section 5.2: FIN and opcode 1; a server does not mask (section 5.1)."""
-
-
-def frame_header(length: int) -> bytes:
-    """The header of an unfragmented, uncompressed text frame from a server (RFC 6455 section 5.2)."""
-    if length < 126:
-        return bytes((_TEXT, length))
-    if length < 65536:
-        return struct.pack("!BBH", _TEXT, 126, length)
-    return struct.pack("!BBQ", _TEXT, 127, length)
 
 
 class Connection(asyncio.Protocol):
@@ -53,7 +41,6 @@ class Connection(asyncio.Protocol):
         "fragments",
         "heard_at",
         "listener",
-        "opening",
         "pinged_at",
         "session",
         "transport",
@@ -65,9 +52,8 @@ class Connection(asyncio.Protocol):
         self.listener = listener
         self.address = ""
         self.transport: asyncio.Transport | None = None
-        self.ws = ServerProtocol(max_size=listener.config.frame_bytes_max, logger=listener.logger)
+        self.ws = Protocol(max_size=listener.config.frame_bytes_max, logger=listener.logger)
         self.session: Session | None = None
-        self.opening: Opening | None = None
         self.upgrade: Response | None = None
         self.closing: Closing | None = None
         self.fragments: list[bytes] | None = None
@@ -96,23 +82,28 @@ class Connection(asyncio.Protocol):
         ws = self.ws
         if self.closing is not None and ws.state is not CLOSING:
             return
+        if self.upgrade is not None:
+            self._too_early()
+            return
         try:
             ws.receive_data(data)
         except EOFError:
             return
-        for event in ws.events_received():
-            if type(event) is Frame:
-                self._frame(event, now)
-            elif isinstance(event, Request):
-                self._request(event, now)
+        events = ws.events_received()
+        if ws.state is CONNECTING:
+            self._opening(events, now)
+            return
+        for event in events:
+            self._frame(cast("Frame", event), now)
         if ws.writes or ws.state is CLOSED:
             self.transmit()
-        if ws.parser_exc is not None and self.session is not None:
+        if ws.parser_exc is not None:
             self._parser_failed()
 
     def eof_received(self) -> bool:
-        self.ws.receive_eof()
-        self.transmit()
+        if self.closing is None:
+            self.ws.receive_eof()
+            self.transmit()
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -137,20 +128,42 @@ class Connection(asyncio.Protocol):
 
     # The opening handshake.
 
-    def _request(self, request: Request, now: float) -> None:
+    def _opening(self, events: list[Event], now: float) -> None:
+        if events:
+            self._request(cast("Request", events[0]), now, alone=len(events) == 1)
+        elif self.ws.handshake_exc is not None:
+            # The library has given up, mostly without a word.
+            METRICS.connections_refused += 1
+            status, refusal = handshake.refusal_of_fault(self.ws.handshake_exc.__cause__ or self.ws.handshake_exc)
+            self._answer(status, refusal.body(), {})
+
+    def _too_early(self) -> None:
+        """Bytes before the upgrade is answered: RFC 6455 section 4.1 has the client wait."""
+        if self.session is not None:
+            METRICS.connections_refused += 1
+            self.session.refused(_TOO_EARLY)
+            self.listener.admission.leave(self.session)
+
+    def _request(self, request: Request, now: float, *, alone: bool) -> None:
         listener = self.listener
         if not handshake.is_connect(request.path):
-            self._answer(*listener.plain_http(request))
+            status, answer, more = listener.plain_http(request)
+            self._answer(status, answer, more, head=request.method == "HEAD")
             return
         opening = handshake.read(request, allow_token_in_url=listener.config.allow_token_in_url)
+        if not alone or self.ws.reader.buffer or self.ws.parser_exc is not None:
+            METRICS.connections_refused += 1
+            self._answer(400, _TOO_EARLY.body(), {})
+            return
         response = self.ws.accept(request)
         if response.status_code != 101:
-            body = Refusal(Code.MALFORMED, response.body.decode().strip() if response.body else "refused").body()
-            self._answer(response.status_code, body, dict(response.headers.raw_items()))
+            METRICS.connections_refused += 1
+            problem = response.body.decode().partition("\n")[0] if response.body else "refused"
+            more = {name: value for name, value in response.headers.raw_items() if name in ("Allow", "Upgrade")}
+            self._answer(response.status_code, Refusal(Code.MALFORMED, problem).body(), more)
             return
         if opening.subprotocol is not None:
             response.headers["Sec-WebSocket-Protocol"] = opening.subprotocol
-        self.opening = opening
         self.session = listener.session(self, now)
         refusal = opening.fault or listener.refusal(self.address, request.headers, now)
         if opening.token is not None and opening.in_header:
@@ -161,6 +174,8 @@ class Connection(asyncio.Protocol):
             METRICS.connections_refused += 1
             self.session.refused(refusal)
         elif opening.token is None:
+            self.session.device, self.session.platform = opening.device, opening.platform
+            self.session.since = opening.since
             listener.admission.await_token(self.session, now)
         else:
             self._authenticate(self.session, opening)
@@ -174,8 +189,6 @@ class Connection(asyncio.Protocol):
         except Refusal as refusal:
             METRICS.connections_refused += 1
             session.refused(refusal)
-        # The token is not kept longer than it is needed.
-        self.opening = None
 
     def _open(self, response: Response) -> None:
         self.ws.send_response(response)
@@ -185,15 +198,17 @@ class Connection(asyncio.Protocol):
         self.beat = self.listener.wheel.arm(self.heard_at + config.heartbeat_s, self._heartbeat, None)
         self.transmit()
 
-    def _answer(self, status: int, body: bytes, headers: dict[str, str]) -> None:
-        """Answers plain HTTP and ends the connection."""
+    def _answer(self, status: int, body: bytes, headers: dict[str, str], *, head: bool = False) -> None:
+        """Answers plain HTTP and ends the connection; ``head`` leaves the body out, as HEAD asks."""
+        self.closing = _ANSWERED
         response = self.ws.reject(status, body.decode())
-        for name in headers:
-            if name.lower() not in ("date", "connection", "content-length", "content-type"):
-                response.headers[name] = headers[name]
         del response.headers["Content-Type"]
-        response.headers["Content-Type"] = headers.get("Content-Type", "application/json; charset=utf-8")
-        self.ws.send_response(response)
+        for name, value in (("Content-Type", "application/json; charset=utf-8"), *headers.items()):
+            response.headers[name] = value
+        if head:
+            response.body = b""
+        # Not through send_response: the library may have given up already, or answered frames that came too early.
+        self.ws.writes = [response.serialize(), b""]
         self.transmit()
 
     # core.session.Wire
@@ -215,27 +230,32 @@ class Connection(asyncio.Protocol):
         self.upgrade = None
         headers = {}
         if refusal.http_status == 503 or refusal.retry_after_ms is not None:
-            headers["Retry-After"] = str(max(1, (refusal.retry_after_ms or 1000) // 1000))
+            headers["Retry-After"] = str(-(-(refusal.retry_after_ms or 1000) // 1000))
         if refusal.http_status == 401:
             headers["WWW-Authenticate"] = "Bearer"
         self._answer(refusal.http_status, refusal.body(), headers)
-        self._linger()
 
     def close(self, closing: Closing) -> None:
         if self.closing is not None or self.transport is None:
             return
         if self.upgrade is not None:
             # Dropped while its `connect` was under way and the upgrade not answered yet.
-            self.refused(
-                Refusal(closing.code if closing.code >= 10000 else Code.BANNED, closing.reason, until=closing.until)
-            )
+            self.refused(closing.refusal())
             return
         self.closing = closing
         METRICS.closed(closing.close_code.name)
+        METRICS.slow_consumers += closing.close_code is codes.SLOW_CONSUMER
         if closing.revocation and self.transport.get_write_buffer_size() > 0:
             self._reset()
-            return
-        self._write_session()
+        else:
+            self._say_close(closing)
+        if self.session is not None:
+            # Not only when the socket is gone: until then the user would pass for online.
+            self.listener.admission.leave(self.session)
+
+    def _say_close(self, closing: Closing) -> None:
+        if not self.blocked_at:
+            self._write_session()
         if self.ws.state is OPEN:
             self.ws.send_close(closing.close_code.code, closing.payload())
         self.transmit()
@@ -267,9 +287,12 @@ class Connection(asyncio.Protocol):
             session.cut(Closing.of(codes.UNSUPPORTED, "binary frames are not understood"))
         elif opcode is Opcode.CLOSE:
             # The library has already answered it; nothing of this session passes any more.
-            self.closing = _BY_PEER
-            session.receive_eof()
-            self._linger()
+            self._ended_by_peer(session)
+
+    def _ended_by_peer(self, session: Session) -> None:
+        self.closing = _BY_PEER
+        session.receive_eof()
+        self.listener.admission.leave(session)
 
     def _continuation(self, session: Session, frame: Frame, now: float) -> None:
         fragments = self.fragments
@@ -296,10 +319,8 @@ class Connection(asyncio.Protocol):
         """The library has failed the connection (RFC 6455 section 7.1.7) and written the close frame."""
         if self.closing is None and self.session is not None:
             code = self.ws.close_sent.code if self.ws.close_sent is not None else 1006
-            METRICS.closed(_PARSER_CLOSES.get(code, "protocol_error"))
-            self.closing = _BY_PEER
-            self.session.receive_eof()
-            self._linger()
+            METRICS.closed(close_by_parser(code).name)
+            self._ended_by_peer(self.session)
 
     # Writing.
 
@@ -309,15 +330,19 @@ class Connection(asyncio.Protocol):
         transport = self.transport
         if transport is None:
             return
-        if self.closing is None and self.upgrade is None and self.ws.state is OPEN and not self.blocked_at:
+        if self.closing is None and self.ws.state is OPEN:
+            if self.blocked_at:
+                # RFC 6455 section 5.5.3: only the most recent ping need be answered. So one that pings and does not
+                # read fills no memory.
+                del self.ws.writes[:-1]
+                return
             self._write_session()
         writes = self.ws.data_to_send()
         if writes:
             # b"" asks for a half-close and comes last; joining would swallow it.
-            ends = writes[-1] == b""
             transport.write(b"".join(writes))
-            if ends:
-                transport.close()
+            if writes[-1] == b"":
+                self._end_output(transport)
         session = self.session
         if session is not None and session.on_drained is not None and not self.blocked_at and not session.outgoing:
             session.drained()
@@ -335,6 +360,17 @@ class Connection(asyncio.Protocol):
             writes.append(payload)
 
     # Ending.
+
+    def _end_output(self, transport: asyncio.Transport) -> None:
+        """All is said. Where the peer may still be sending, it is heard out for a moment.
+
+        Closing with bytes unread resets the connection, and the peer could lose what was said last.
+        """
+        if self.ws.close_rcvd is None and transport.can_write_eof():
+            transport.write_eof()
+        else:
+            transport.close()
+        self._linger()
 
     def _linger(self) -> None:
         """The socket is gone after close_linger_ms, whether the peer answers or not."""
@@ -356,9 +392,14 @@ class Connection(asyncio.Protocol):
     # Time.
 
     def _no_handshake(self, _: object, now: float) -> None:
-        if self.ws.state is not OPEN and self.closing is None and self.transport is not None:
-            METRICS.connections_refused += 1
-            self.transport.abort()
+        if self.ws.state is not CONNECTING or self.closing is not None or self.transport is None:
+            return
+        METRICS.connections_refused += 1
+        if self.upgrade is not None and self.session is not None:
+            self.session.refused(Refusal(Code.STORE_UNAVAILABLE, "the store does not answer", retry_after_ms=1000))
+            self.listener.admission.leave(self.session)
+        else:
+            self._answer(408, Refusal(Code.MALFORMED, "no whole request in time").body(), {})
 
     def _heartbeat(self, _: object, now: float) -> None:
         session, config = self.session, self.listener.config
@@ -371,10 +412,12 @@ class Connection(asyncio.Protocol):
                 return
             METRICS.heartbeat_timeouts += 1
             session.cut(Closing.of(codes.HEARTBEAT_TIMEOUT, "no pong"))
-            self.listener.admission.leave(session)
             return
         self.pinged_at = 0.0
         silent_until = self.heard_at + config.heartbeat_s
+        if self.blocked_at:
+            # A ping behind what the client does not take would say nothing; outbound_age_max_s judges that one.
+            silent_until = now + config.heartbeat_s
         if silent_until > now:
             self.beat = self.listener.wheel.arm(silent_until, self._heartbeat, None)
             return
@@ -389,10 +432,9 @@ class Connection(asyncio.Protocol):
     def _blocked_too_long(self, blocked_at: float, now: float) -> None:
         session = self.session
         if self.blocked_at == blocked_at and session is not None and session.state is not State.ENDED:
-            METRICS.slow_consumers += 1
             session.cut(Closing.of(codes.SLOW_CONSUMER, "the client does not take what is sent"))
-            self.listener.admission.leave(session)
 
 
 _BY_PEER = Closing.of(codes.NORMAL)
-_PARSER_CLOSES = {1002: "protocol_error", 1007: "invalid_utf8", 1009: "frame_too_large", 1011: "internal_error"}
+_ANSWERED = Closing.of(codes.NORMAL, "answered by HTTP")
+_TOO_EARLY = Refusal(Code.MALFORMED, "bytes after the opening handshake and before its answer")

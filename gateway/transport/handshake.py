@@ -9,6 +9,7 @@ from urllib.parse import parse_qs, urlsplit
 import msgspec
 from msgspec import Struct
 from websockets.datastructures import Headers, MultipleValuesError
+from websockets.exceptions import HeaderLineTooLong, RequestLineTooLong, TooManyHeaders
 from websockets.http11 import Request
 
 from gateway.core.close import Refusal
@@ -56,8 +57,8 @@ def read(request: Request, *, allow_token_in_url: bool) -> Opening:
         if "token" in query:
             if not allow_token_in_url:
                 raise Refusal(Code.MALFORMED, "a token in the URL is refused (URLs end in logs): use the header")
-            token = token or query["token"][0]
-            in_header = True
+            # A browser may have opened this URL, and it sees no HTTP status: refused by a close.
+            token = token or query["token"][0] or None
         fields = {name: values[0] for name, values in query.items() if name in _Query.__struct_fields__}
         asked = msgspec.convert(fields, _Query)
     except msgspec.ValidationError as error:
@@ -77,6 +78,15 @@ def _token(headers: Headers, offered: list[str]) -> tuple[str | None, bool]:
         if name.startswith(BEARER_SUBPROTOCOL_PREFIX):
             return name.removeprefix(BEARER_SUBPROTOCOL_PREFIX), False
     return None, False
+
+
+def refusal_of_fault(fault: BaseException) -> tuple[int, Refusal]:
+    """The (HTTP status, refusal) for bytes that are no request this port reads."""
+    if isinstance(fault, RequestLineTooLong):
+        return 414, Refusal(Code.MALFORMED, "the request line is too long")
+    if isinstance(fault, HeaderLineTooLong | TooManyHeaders):
+        return 431, Refusal(Code.MALFORMED, "the header is too large")
+    return 400, Refusal(Code.MALFORMED, "not an HTTP/1.1 request without a body")
 
 
 def is_connect(path: str) -> bool:

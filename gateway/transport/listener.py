@@ -94,7 +94,8 @@ class Listener:
             lambda: Connection(self),
             self.config.client_host,
             self.config.client_port,
-            ssl=tls_context(self.config),
+            ssl=(tls := tls_context(self.config)),
+            ssl_handshake_timeout=self.config.handshake_timeout_s if tls else None,
             backlog=4096,
             reuse_port=self.config.workers > 1 or None,
         )
