@@ -17,7 +17,7 @@ import hiredis
 import structlog
 
 from gateway.metrics import METRICS
-from gateway.store.errors import OutcomeUnknown, StoreRefused, StoreUnavailable
+from gateway.store.errors import UNSETTLED, FunctionMissing, OutcomeUnknown, StoreRefused, StoreUnavailable, judge
 
 log = structlog.get_logger(__name__)
 
@@ -31,15 +31,14 @@ BUFFER_BYTES_MAX = 32 * 1024 * 1024
 
 _NOTHING: Any = object()
 
-_ANSWERED = -1.0
-"""The deadline of a slot whose caller has been told already that no answer came."""
-
-_UNSETTLED = ("MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN", "READONLY", "LOADING", "MASTERDOWN")
-_NOT_RUN = ("OOM", "NOREPLICAS", "MISCONF", "BUSY", "NOPERM", *_UNSETTLED)
-
 
 class Endpoint(NamedTuple):
-    """Where a Redis server is and how to be let in."""
+    """Where a Redis server is and how to be let in.
+
+    Attributes:
+        ssl: the TLS context, None = no TLS.
+        authorities: the file of certificate authorities that the context trusts beside the system's.
+    """
 
     host: str | None
     port: int
@@ -113,6 +112,8 @@ class Link(asyncio.Protocol):
         self._transport: asyncio.WriteTransport | None = None
         self._reader = _reader()
         self._pending: deque[tuple[Callback | None, Any, float]] = deque()
+        # Slots ahead of the pending ones whose deadline has passed: their late replies are matched and ignored.
+        self._late: deque[Callback | None] = deque()
         self._buffer: list[bytes] = []
         self._buffer_bytes = 0
         self._unwritten = 0
@@ -154,14 +155,14 @@ class Link(asyncio.Protocol):
 
     def subscribe(self, channel: str, callback: Callback, context: Any = None) -> None:
         """Subscribes to one sharded channel; the callback gets None, or the error."""
-        self.post(("SSUBSCRIBE", channel), _Subscription(callback, channel), context)
+        self.post(("SSUBSCRIBE", channel), _Subscription(callback, b"ssubscribe", channel), context)
 
     def unsubscribe(self, channel: str) -> None:
         """Ends a subscription."""
-        self.post(("SUNSUBSCRIBE", channel), _Subscription(_ignore, channel), None)
+        self.post(("SUNSUBSCRIBE", channel), _Subscription(_ignore, b"sunsubscribe", channel), None)
 
     def _enqueue(self, command: tuple[Part, ...], callback: Callback | None, context: Any) -> None:
-        if len(self._pending) >= self.pending_max or self._buffer_bytes > BUFFER_BYTES_MAX:
+        if len(self._pending) + len(self._late) >= self.pending_max or self._buffer_bytes > BUFFER_BYTES_MAX:
             METRICS.store_refused += 1
             if callback is not None:
                 callback(context, StoreUnavailable("too many commands are waiting for Redis"))
@@ -200,10 +201,14 @@ class Link(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self.on_data()
+        if self._transport is None:
+            # The gap check has given this connection up.
+            return
         reader = self._reader
         pending = self._pending
         reader.feed(data)
-        while True:
+        # A callback may give the connection up: what is left of it belongs to nobody any more.
+        while reader is self._reader:
             try:
                 reply = reader.gets()
             except hiredis.HiredisError as error:
@@ -214,38 +219,46 @@ class Link(asyncio.Protocol):
             if type(reply) is hiredis.PushNotification:
                 self._received_push(reply)
                 continue
-            callback, context, _ = pending.popleft()
-            if callback is None:
+            if self._late:
+                self._late.popleft()
                 continue
+            try:
+                callback, context, _ = pending.popleft()
+            except IndexError:
+                self._break(f"an answer to nothing that was asked: {reply!r:.100}")
+                return
             if type(reply) is StoreRefused:
                 reply = self._judge(reply)
-            callback(context, reply)
+            if callback is not None:
+                callback(context, reply)
 
     def _received_push(self, push: list[Any]) -> None:
         kind = push[0]
         if kind in (b"smessage", b"message"):
             self.on_push(push[2])
         elif kind in (b"ssubscribe", b"subscribe", b"sunsubscribe", b"unsubscribe"):
-            # A subscription's answer is a push; it completes the slot that the command holds in the reply queue. An
-            # unasked sunsubscribe says that the slot has moved away.
-            pending = self._pending
-            head = pending[0][0] if pending else None
-            if isinstance(head, _Subscription) and head.channel == push[1]:
-                _, context, _ = pending.popleft()
-                head(context, None)
-            else:
-                self.on_unsettled(self)
+            # A subscription's answer is a push; it completes the slot that the command holds in the reply queue.
+            if self._late:
+                if _answers(self._late[0], kind, push[1]):
+                    self._late.popleft()
+                    return
+            elif self._pending and _answers(self._pending[0][0], kind, push[1]):
+                callback, context, _ = self._pending.popleft()
+                assert callback is not None
+                callback(context, None)
+                return
+            # Nobody asked: the slot has moved away, and whatever is published there is not heard here.
+            self.on_unsettled(self)
+            self._break("the server ended a subscription")
 
     def _judge(self, refusal: StoreRefused) -> Exception:
-        word = str(refusal).partition(" ")[0]
-        if word in _UNSETTLED:
+        text = str(refusal)
+        if text.partition(" ")[0] in UNSETTLED:
             self.on_unsettled(self)
-        if "Function not found" in str(refusal):
+        fault = judge(text)
+        if isinstance(fault, FunctionMissing):
             self.on_missing(self)
-            return StoreUnavailable("Redis lost the gateway's Functions; they are being loaded")
-        if word in _NOT_RUN:
-            return StoreUnavailable(f"Redis refused to run it: {refusal}")
-        return refusal
+        return fault
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._transport is None:
@@ -258,6 +271,7 @@ class Link(asyncio.Protocol):
             # Fence first: what is answered below must already find the gates shut.
             self.on_down(self)
         pending, self._pending = self._pending, deque()
+        self._late.clear()
         written = len(pending) - self._unwritten
         self._buffer, self._buffer_bytes, self._unwritten = [], 0, 0
         self._reader = _reader()
@@ -301,16 +315,9 @@ class Link(asyncio.Protocol):
             self.post_unanswered(("SPUBLISH", self.probe_channel, b"q" + self._probe_token))
 
     def _fail_overdue(self, now: float) -> None:
-        pending = self._pending
-        for index in range(len(pending)):
-            callback, context, deadline = pending[index]
-            if deadline == _ANSWERED:
-                continue
-            if deadline > now:
-                return
-            # The slot stays, so that a late reply is matched with the right command and ignored.
-            emptied = callback.emptied() if isinstance(callback, _Subscription) else None
-            pending[index] = (emptied, None, _ANSWERED)
+        while self._pending and self._pending[0][2] <= now:
+            callback, context, _ = self._pending.popleft()
+            self._late.append(callback)
             if callback is not None:
                 METRICS.store_timeouts += 1
                 callback(context, OutcomeUnknown("Redis did not answer in time"))
@@ -359,39 +366,44 @@ class Link(asyncio.Protocol):
             hello += ("AUTH", endpoint.username or "default", endpoint.password)
         await self._asked((*hello, "SETNAME", "gateway"))
         sharded, plain = self.channels()
-        answers = [self._asked(("SSUBSCRIBE", channel), channel) for channel in sharded]
-        answers += [self._asked(("SUBSCRIBE", channel), channel) for channel in plain]
+        answers = [self._asked(("SSUBSCRIBE", channel), (b"ssubscribe", channel)) for channel in sharded]
+        answers += [self._asked(("SUBSCRIBE", channel), (b"subscribe", channel)) for channel in plain]
         # One after another would be fewer lines, but an answer that fails must not leave the rest unobserved.
         results = await asyncio.gather(*answers, return_exceptions=True)
         for result in results:
             if isinstance(result, BaseException):
                 raise result
+        if self._transport is None:
+            # Lost again between the last answer and this line, with nothing outstanding that could have failed.
+            raise StoreUnavailable(self.last_fault)
         self._probe_token = b""
         self._probe_next_at = 0.0
         self.up = True
         self.on_up(self)
 
-    def _asked(self, command: tuple[Part, ...], channel: str | None = None) -> asyncio.Future[Any]:
+    def _asked(self, command: tuple[Part, ...], push: tuple[bytes, str] | None = None) -> asyncio.Future[Any]:
+        """A command of the connection's beginning; ``push`` is the kind and channel of the push that answers it."""
         answer: asyncio.Future[Any] = self._loop.create_future()
-        self._enqueue(command, _resolve if channel is None else _Subscription(_resolve, channel), answer)
+        self._enqueue(command, _Subscription(_resolve, *push) if push is not None else _resolve, answer)
         return answer
 
 
 class _Subscription:
-    """Marks a slot of the reply queue that is completed by a push."""
+    """Marks a slot of the reply queue that is completed by a push of this kind for this channel (or by an error)."""
 
-    __slots__ = ("callback", "channel")
+    __slots__ = ("callback", "channel", "kind")
 
-    def __init__(self, callback: Callback, channel: str) -> None:
+    def __init__(self, callback: Callback, kind: bytes, channel: str) -> None:
         self.callback = callback
+        self.kind = kind
         self.channel = channel.encode()
-
-    def emptied(self) -> _Subscription:
-        """The same slot, with nobody waiting for it any more."""
-        return _Subscription(_ignore, self.channel.decode())
 
     def __call__(self, context: Any, reply: Any) -> None:
         self.callback(context, reply)
+
+
+def _answers(slot: Callback | None, kind: bytes, channel: bytes) -> bool:
+    return isinstance(slot, _Subscription) and slot.kind == kind and slot.channel == channel
 
 
 def _ignore(context: Any, reply: Any) -> None:
