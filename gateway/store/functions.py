@@ -55,15 +55,14 @@ async def inspect(topology: Topology) -> list[Fault]:
         where = f"Redis at {master.endpoint}"
         information = _information(await master.execute("INFO", "server"))
         faults += _judge_version(where, information)
-        if any(fault.fatal for fault in faults):
+        if _judge_version(where, information):
             continue
         cluster = information.get("redis_mode", information.get("server_mode")) == "cluster"
-        if cluster and not topology.address.cluster:
-            faults.append(Fault(f"{where} is a cluster: use a redis+cluster:// URL", True))
         faults += await _judge_settings(master, where)
-    if not faults:
-        faults += await _judge_partitions(topology)
-    return faults
+        if cluster and not topology.address.cluster:
+            # One node of several cannot be asked for keys that are anywhere.
+            return [*faults, Fault(f"{where} is a cluster: use a redis+cluster:// URL", True)]
+    return faults + await _judge_partitions(topology)
 
 
 async def settle(topology: Topology) -> None:

@@ -11,7 +11,7 @@ from redis.exceptions import RedisError
 
 from gateway.store import functions
 from gateway.store.call import Call
-from gateway.store.errors import StoreError, StoreRefused, StoreUnavailable
+from gateway.store.errors import FunctionMissing, Moved, StoreError, StoreUnavailable
 from gateway.store.functions import Fault
 from gateway.store.keys import Keys
 from gateway.store.topology import Topology, parse, translate
@@ -80,16 +80,17 @@ class Store:
         try:
             return await self.topology.master(call.place).execute(*call.command)
         except StoreUnavailable as error:
-            # MOVED and its like were not run: find the new master and try once more.
-            if "MOVED" not in str(error):
-                raise
-            await self.topology.discover()
+            await self._mend(call, error)
             return await self.topology.master(call.place).execute(*call.command)
-        except StoreRefused as error:
-            if "Function not found" not in str(error):
-                raise
+
+    async def _mend(self, call: Call, error: StoreUnavailable) -> None:
+        """Mends what kept a call from being run, so that it can be tried once more; raises what cannot be mended."""
+        if isinstance(error, FunctionMissing):
             await functions.load(self.topology.master(call.place))
-            return await self.topology.master(call.place).execute(*call.command)
+        elif isinstance(error, Moved):
+            await self.topology.discover()
+        else:
+            raise error
 
     async def execute_all(self, calls: Sequence[Call]) -> list[Any]:
         """Runs calls that do not depend on each other, pipelined a master at a time.
@@ -106,11 +107,17 @@ class Store:
             for index in indexes:
                 pipeline.execute_command(*calls[index].command)
             try:
-                answers = await pipeline.execute()
+                answers = await pipeline.execute(raise_on_error=False)
             except (RedisError, OSError) as error:
                 raise translate(error) from error
             for index, answer in zip(indexes, answers, strict=True):
                 replies[index] = answer
+        for index, reply in enumerate(replies):
+            if isinstance(reply, Exception):
+                fault = translate(reply)
+                if not isinstance(fault, FunctionMissing | Moved):
+                    raise fault from reply
+                replies[index] = await self.execute(calls[index])
         return replies
 
     @asynccontextmanager

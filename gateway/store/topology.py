@@ -14,7 +14,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from gateway.store.errors import OutcomeUnknown, StoreRefused, StoreUnavailable
+from gateway.store.errors import OutcomeUnknown, StoreRefused, StoreUnavailable, judge
 from gateway.store.keys import SLOTS, Keys
 from gateway.store.link import Endpoint, Part
 
@@ -48,30 +48,44 @@ def parse(url: str) -> Address:
         raise ValueError(f"a Redis URL starts with one of {', '.join(scheme + '://' for scheme in SCHEMES)}")
     username = unquote(parts.username) if parts.username else None
     password = unquote(parts.password) if parts.password else None
+    tls = ssl.create_default_context() if parts.scheme.startswith("rediss") else None
+    if parts.query and tls is None:
+        raise ValueError(f"a {parts.scheme}:// URL takes no options behind a question mark")
+    authorities = _read_options(tls, parts.query) if tls is not None and parts.query else None
     if parts.scheme == "unix":
-        if not parts.path:
-            raise ValueError("a unix:// URL needs a path")
+        if not parts.path or parts.hostname:
+            raise ValueError("a unix:// URL needs an absolute path: unix:///path/of/the/socket")
         return Address(Endpoint(None, 0, unquote(parts.path), username, password, None), False)
     database = parts.path.strip("/")
     if database not in ("", "0"):
         raise ValueError(f"database {database} cannot be used: pub/sub is shared by all databases; use 0")
     try:
-        port = parts.port or 6379
-    except ValueError as error:
-        raise ValueError("the port is not a number from 1 to 65535") from error
-    tls = ssl.create_default_context() if parts.scheme.startswith("rediss") else None
-    if tls is not None and parts.query:
-        for option in parts.query.split("&"):
-            name, _, value = option.partition("=")
-            if name == "ssl_ca_certs":
-                tls.load_verify_locations(unquote(value))
-            elif name == "ssl_cert_reqs" and value == "none":
-                tls.check_hostname = False
-                tls.verify_mode = ssl.CERT_NONE
-            else:
-                raise ValueError(f"unknown option {name} (known: ssl_ca_certs=FILE, ssl_cert_reqs=none)")
-    endpoint = Endpoint(parts.hostname or "localhost", port, None, username, password, tls)
+        port = 6379 if parts.port is None else parts.port
+    except ValueError:
+        port = 0
+    if not port:
+        raise ValueError("the port is not a number from 1 to 65535")
+    endpoint = Endpoint(parts.hostname or "localhost", port, None, username, password, tls, authorities)
     return Address(endpoint, parts.scheme.endswith("+cluster"))
+
+
+def _read_options(tls: ssl.SSLContext, query: str) -> str | None:
+    """Puts a URL's TLS options in force; returns the file of trusted authorities where one is named."""
+    authorities = None
+    for option in query.split("&"):
+        name, _, value = option.partition("=")
+        if name == "ssl_ca_certs":
+            authorities = unquote(value)
+            try:
+                tls.load_verify_locations(authorities)
+            except OSError as error:
+                raise ValueError(f"ssl_ca_certs: {authorities} cannot be used: {error.strerror or error}") from error
+        elif name == "ssl_cert_reqs" and value == "none":
+            tls.check_hostname = False
+            tls.verify_mode = ssl.CERT_NONE
+        else:
+            raise ValueError(f"unknown option {name} (known: ssl_ca_certs=FILE, ssl_cert_reqs=none)")
+    return authorities
 
 
 class Master:
@@ -94,7 +108,7 @@ class Master:
         else:
             options |= {"host": endpoint.host, "port": endpoint.port}
             if endpoint.ssl is not None:
-                options |= {"ssl": True}
+                options |= {"ssl": True, "ssl_ca_certs": endpoint.authorities}
                 if endpoint.ssl.verify_mode == ssl.CERT_NONE:
                     options |= {"ssl_cert_reqs": "none", "ssl_check_hostname": False}
         self.client: Redis = Redis(**options)
@@ -121,10 +135,9 @@ def translate(error: Exception) -> Exception:
     if isinstance(error, RedisConnectionError | OSError):
         return StoreUnavailable(f"Redis is away: {error}")
     if isinstance(error, ResponseError):
-        word = str(error).partition(" ")[0]
-        if word in ("OOM", "READONLY", "LOADING", "CLUSTERDOWN", "MOVED", "ASK", "TRYAGAIN", "MISCONF", "NOREPLICAS"):
-            return StoreUnavailable(f"Redis refused to run it: {error}")
-        return StoreRefused(str(error))
+        # redis-py takes the error word off the text where it knows the word.
+        word = error.status_code or ""
+        return judge(f"{word} {error}".strip())
     return StoreUnavailable(f"Redis is away: {error}")
 
 
