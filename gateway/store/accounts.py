@@ -27,7 +27,7 @@ class Account(Struct, frozen=True):
     """A user's record. Times are Unix ms.
 
     Attributes:
-        banned_until: None = not banned (or ended), 0 = until lifted.
+        banned_until: None = never banned or unbanned, 0 = until lifted; one in the past has ended by itself.
     """
 
     user: str
@@ -50,7 +50,7 @@ def register(keys: Keys, user_id: str, name: str | None = None, avatar_url: str 
     return function(
         user.partition,
         "register",
-        (user.user, keys.directory(user.partition, "users")),
+        (user.user, keys.directory(user.partition, "users"), user.block),
         user_id,
         int(name is not None),
         name or "",

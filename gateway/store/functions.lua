@@ -12,11 +12,15 @@ local VERSION = 1
 local NO_SUCH_USER, BLOCKED, NOT_ALLOWED, NOT_FRIENDS = 404, 405, 407, 25469
 local MUTED, INBOX_FULL, LIST_FULL = 20106, 20607, 25467
 local BANNED, REPLACED, BANNED_ONLINE, EXPIRED, REFUSED_DEVICE = 31009, 31010, 31011, 31020, 31023
-local TOO_MANY_SESSIONS, DEACTIVATED, TOKEN_INVALID = 31024, 31029, 31004
+local TOO_MANY_SESSIONS, DEACTIVATED = 31024, 31029
 
 local RETRY_WINDOW_MS = 600000
 local RETRY_SCAN_MAX = 256
-local REVOKED_FORGET_MS = 400 * 86400000
+-- A token without an end must not come back to life while anybody could still hold it.
+local REVOKED_FORGET_MS = 3650 * 86400000
+local LAST_LOGINS = {
+  'last_login:mobile', 'last_login:web', 'last_login:desktop', 'last_login:mini', 'last_login:other',
+}
 
 local function number(value)
   return string.format('%.0f', value)
@@ -150,12 +154,6 @@ local function last_id(inbox_key)
   return '0-0'
 end
 
-local function before(id)
-  local ms, seq = parts(id)
-  if seq > 0 then return number(ms) .. '-' .. number(seq - 1) end
-  return number(ms - 1) .. '-18446744073709551615'
-end
-
 -- Removes all entries before `id` and remembers the highest removed one as the floor: below it, nobody may believe
 -- to have recovered everything.
 local function trim_before(inbox_key, user_key, id)
@@ -225,12 +223,13 @@ local function relay(keys, args)
   if not policy then return {NO_SUCH_USER} end
   local flags, to, tail = args[3], args[2], args[5]
   if policy ~= '-' or flags ~= '' then
-    local verdict = verdict_of(policy, flags, args[1], to, keys[3], keys[4], keys[5])
-    if verdict then return {verdict} end
+    -- Before the policy: an error would say that nothing was stored.
     if string.find(flags, 'r', 1, true) then
       local id = stored_before(keys[2], args[4], time_ms())
       if id then return {0, id, nodes and 1 or 0} end
     end
+    local verdict = verdict_of(policy, flags, args[1], to, keys[3], keys[4], keys[5])
+    if verdict then return {verdict} end
   end
   local id, payload
   if string.find(flags, 'e', 1, true) then
@@ -344,8 +343,10 @@ local function connect(keys, args)
       drop_payload(user, '', 4504, REPLACED, 'a newer login took over', 0, {session.id}, false))
   end
   local session, joined = register_session(keys, args, order, now, sessions)
-  redis.call('HSET', keys[1], 'last_login:' .. class, number(order))
-  if #sessions > 0 then publish_session_event(user, args[14], sessions, 'opened', session) end
+  redis.call('HSET', keys[1], 'last_login:' .. class, number(order) .. ' ' .. device)
+  -- The disconnect of a replaced session will find nothing to remove: its end is told here.
+  for _, gone in ipairs(replaced) do publish_session_event(user, args[14], sessions, 'closed', gone) end
+  publish_session_event(user, args[14], sessions, 'opened', session)
   if #before_platforms == 0 or not same_platforms(before_platforms, joined) then
     publish_presence(user, keys[1], args[15], joined, now)
   end
@@ -354,6 +355,26 @@ local function connect(keys, args)
   local head = last_id(keys[5])
   local start, recovered = replay_start(keys, record[2], floor, device, args[11], args[12], head)
   return {0, now, record[2], start, head, recovered, record[3] == '1' and 1 or 0, number(order)}
+end
+
+-- Whether a session of the same device, or of the same class where the policy keeps one a class, came after `order`:
+-- one that is there, or one that was recorded since and has gone.
+local function overtaken(user_key, sessions, id, device, platform, policy, order)
+  local class = class_of(platform)
+  for _, session in ipairs(sessions) do
+    if session.id ~= id and tonumber(session.order) > order then
+      if device ~= '' and session.device == device then return true end
+      if policy == 'single' or (policy ~= 'unlimited' and class_of(session.platform) == class) then return true end
+    end
+  end
+  for i, login in ipairs(redis.call('HMGET', user_key, unpack(LAST_LOGINS))) do
+    local at, by = string.match(login or '', '^(%d+) (.*)$')
+    if at and tonumber(at) > order then
+      if policy == 'single' or (policy == 'platform' and LAST_LOGINS[i] == 'last_login:' .. class) then return true end
+      if device ~= '' and by == device then return true end
+    end
+  end
+  return false
 end
 
 -- reclaim: after a break or a freeze a session is registered again. It displaces nobody, and gives way to a session
@@ -368,22 +389,15 @@ local function reclaim(keys, args)
     if no[1] == BANNED then no[1] = BANNED_ONLINE end
     return no
   end
-  local record = redis.call('HMGET', keys[1], 'policy', 'muted', 'last_login:' .. class_of(platform))
-  if not record[1] then return {TOKEN_INVALID, 0} end
+  local record = redis.call('HMGET', keys[1], 'policy', 'muted')
+  if not record[1] then return {NO_SUCH_USER, 0} end
   local sessions = sessions_of(keys[2])
-  for _, session in ipairs(sessions) do
-    if session.id ~= id and tonumber(session.order) > order then
-      if device ~= '' and session.device == device then return {REPLACED, 0} end
-      if policy == 'single' then return {REPLACED, 0} end
-    end
-  end
-  if policy ~= 'unlimited' and policy ~= 'refuse' and record[3] and tonumber(record[3]) > order then
-    return {REPLACED, 0}
-  end
+  if overtaken(keys[1], sessions, id, device, platform, policy, order) then return {REPLACED, 0} end
+  local others = without(sessions, id)
   local session, joined = register_session(keys, args, order, tonumber(args[13]), sessions)
+  if #others == #sessions then publish_session_event(user, args[14], others, 'opened', session) end
   if #sessions == 0 or not same_platforms(sessions, joined) then
     publish_presence(user, keys[1], args[15], joined, now)
-    if #sessions > 0 then publish_session_event(user, args[14], sessions, 'opened', session) end
   end
   return {0, record[2] == '1' and 1 or 0, last_id(keys[5])}
 end
@@ -507,15 +521,18 @@ local function reactivate(keys, args)
 end
 
 -- register: makes the user exist; idempotent. An empty name or avatar leaves what is there.
--- KEYS user, users; ARGS user, set name (1 or 0), name, set avatar (1 or 0), avatar
+-- Lists may have been edited before: they bind from the first message on.
+-- KEYS user, users, block; ARGS user, set name (1 or 0), name, set avatar (1 or 0), avatar
 -- Returns {0, now ms, new (1 or 0)} or {code, 0}.
 local function register(keys, args)
   local now = time_ms()
-  local record = redis.call('HMGET', keys[1], 'policy', 'deactivated_at')
+  local record = redis.call('HMGET', keys[1], 'policy', 'deactivated_at', 'allowlist_on')
   if record[2] then return {DEACTIVATED, 0} end
   local fresh = not record[1]
   if fresh then
-    redis.call('HSET', keys[1], 'policy', '-', 'registered_at', number(now), 'epoch', string.format('%x', time_us()))
+    local policy = '-' .. (redis.call('EXISTS', keys[3]) == 1 and 'b' or '') .. (record[3] == '1' and 'a' or '')
+    redis.call('HSET', keys[1], 'policy', policy, 'registered_at', number(now), 'epoch',
+      string.format('%x', time_us()))
     redis.call('ZADD', keys[2], number(now), args[1])
   end
   if args[2] == '1' then redis.call('HSET', keys[1], 'name', args[3]) end
@@ -552,6 +569,20 @@ local function refresh(keys, args)
   return {0, 0}
 end
 
+-- Makes room for one more device: those not heard of for the retention are forgotten (what they had not acked has
+-- expired), then the least recently seen ones until the newcomer fits.
+local function forget_devices(ack_key, limit, heard_before)
+  local flat, devices = redis.call('HGETALL', ack_key), {}
+  for i = 1, #flat, 2 do
+    devices[#devices + 1] = {device = flat[i], seen = tonumber(string.match(flat[i + 1], '@(%d+)$'))}
+  end
+  table.sort(devices, function(a, b) return a.seen < b.seen end)
+  for i, entry in ipairs(devices) do
+    if entry.seen >= heard_before and #devices - i + 1 < limit then return end
+    redis.call('HDEL', ack_key, entry.device)
+  end
+end
+
 -- ack: a device has taken over everything up to a place. Cumulative; never goes back; an ack of another epoch is
 -- ignored. KEYS user, ack, inbox; ARGS device, epoch, id, devices limit, retention ms. Returns 1 when it moved.
 local function ack(keys, args)
@@ -559,14 +590,7 @@ local function ack(keys, args)
   local now = time_ms()
   local old = redis.call('HGET', keys[2], args[1])
   if old and not later(args[3], ack_place(old)) then return 0 end
-  if not old and redis.call('HLEN', keys[2]) >= tonumber(args[4]) then
-    local flat, oldest, oldest_seen = redis.call('HGETALL', keys[2]), nil, nil
-    for i = 1, #flat, 2 do
-      local seen = tonumber(string.match(flat[i + 1], '@(%d+)$'))
-      if not oldest or seen < oldest_seen then oldest, oldest_seen = flat[i], seen end
-    end
-    redis.call('HDEL', keys[2], oldest)
-  end
+  if not old then forget_devices(keys[2], tonumber(args[4]), now - tonumber(args[5])) end
   redis.call('HSET', keys[2], args[1], args[3] .. '@' .. number(now))
   trim_before(keys[3], keys[1], number(now - tonumber(args[5])) .. '-0')
   return 1
@@ -583,9 +607,11 @@ local function edit(keys, args)
     for i = 6, #args do
       if not redis.call('ZSCORE', keys[1], args[i]) then changed[#changed + 1] = args[i] end
     end
-    if redis.call('ZCARD', keys[1]) + #changed > limit then return LIST_FULL end
-    local now = time_us()
-    for i, member in ipairs(changed) do redis.call('ZADD', keys[1], number(now + i), member) end
+    if #changed > 0 and redis.call('ZCARD', keys[1]) + #changed > limit then return LIST_FULL end
+    -- Pages go on after a score, so no two entries may share one, whatever the clock does.
+    local newest = redis.call('ZREVRANGE', keys[1], 0, 0, 'WITHSCORES')[2]
+    local from = math.max(time_us(), tonumber(newest or '0'))
+    for i, member in ipairs(changed) do redis.call('ZADD', keys[1], number(from + i), member) end
   else
     for i = 6, #args do
       if redis.call('ZREM', keys[1], args[i]) == 1 then changed[#changed + 1] = args[i] end
@@ -613,19 +639,23 @@ end
 local function write_half(friends_key, versions_key, other, op, version, at)
   redis.call('HSET', versions_key, other, number(version))
   if op == 'add' then
-    redis.call('ZADD', friends_key, 'NX', at, other)
+    local score = tonumber(at)
+    while redis.call('ZCOUNT', friends_key, number(score), number(score)) > 0 do score = score + 1 end
+    redis.call('ZADD', friends_key, 'NX', number(score), other)
   else
     redis.call('ZREM', friends_key, other)
   end
 end
 
 -- befriend: KEYS friends, versions, todo (of the smaller id); ARGS op (add, remove), smaller, larger, limit
--- Returns {0, version, at us} or {LIST_FULL}; {0, 0, ''} when nothing had to change.
+-- What was done already is done again: the other half may be missing.
+-- Returns {0, version, at us} or {LIST_FULL}; {0, 0, ''} for the end of a friendship that never was.
 local function befriend(keys, args)
   local op, larger = args[1], args[3]
   local is_friend = redis.call('ZSCORE', keys[1], larger)
   local intent = args[2] .. '\n' .. larger
   if op == 'add' and not is_friend and redis.call('ZCARD', keys[1]) >= tonumber(args[4]) then return {LIST_FULL} end
+  if op == 'remove' and redis.call('HEXISTS', keys[2], larger) == 0 then return {0, 0, ''} end
   local at = number(time_us())
   local version = redis.call('HINCRBY', keys[2], larger, 1)
   write_half(keys[1], keys[2], larger, op, version, at)
@@ -664,6 +694,14 @@ end
 -- reaped, and 'claim <dead> <claimant>' → until when a reaper's claim stands. All in one key, so that a renewal and a
 -- claim can never both win.
 
+-- Whether anybody has begun to reap an incarnation, though the claim may have run out since.
+local function ever_claimed(nodes_key, dead)
+  for _, member in ipairs(redis.call('ZRANGE', nodes_key, 0, -1)) do
+    if string.match(member, '^claim (%S+) ') == dead then return true end
+  end
+  return false
+end
+
 local function live_claim(nodes_key, dead, now)
   for _, member in ipairs(redis.call('ZRANGEBYSCORE', nodes_key, '(' .. number(now), '+inf')) do
     local claimed, claimant = string.match(member, '^claim (%S+) (%S+)$')
@@ -673,14 +711,15 @@ local function live_claim(nodes_key, dead, now)
 end
 
 -- renew: KEYS nodes; ARGS incarnation, lease ms, mode (first, renew, outage)
--- An ended lease can never be renewed, except after an outage of the store, when nobody can have been reaped: then
+-- An ended lease can never be renewed, except after an outage of the store while nobody has begun to reap it: then
 -- the first renewal opens a grace period for all.
 -- Returns {granted, now ms, next lease end among the others or 0, ended incarnation, …}.
 local function renew(keys, args)
   local now = time_ms()
   local me, lease, mode = args[1], tonumber(args[2]), args[3]
   local mine = tonumber(redis.call('ZSCORE', keys[1], me) or '0')
-  local granted = mode == 'first' or mine > now or (mode == 'outage' and mine > 0 and not live_claim(keys[1], me, now))
+  local granted = mine > now or (mode == 'first' and mine == 0)
+    or (mode == 'outage' and mine > 0 and not ever_claimed(keys[1], me))
   if mode == 'outage' then
     local grace = tonumber(redis.call('ZSCORE', keys[1], 'grace') or '0')
     if grace < now + lease then redis.call('ZADD', keys[1], number(now + lease), 'grace') end
