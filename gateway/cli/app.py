@@ -15,7 +15,10 @@ from gateway.cli.failure import FAILED, USAGE, Failed, explained
 
 INTERRUPTED = 130
 
-_COMMANDS = (("serve", "gateway.cli.serve:serve", "Run the gateway."),)
+_COMMANDS = (
+    ("serve", "gateway.cli.serve:serve", "Run the gateway."),
+    ("connect", "gateway.cli.connect:connect", "Be a user: an interactive client in the terminal."),
+)
 
 
 def build() -> App:

@@ -6,6 +6,7 @@ import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 import structlog
@@ -13,7 +14,10 @@ from msgspec import Struct
 
 from gateway.config import Config
 from gateway.config.rules import is_loopback
-from gateway.node import Node
+
+if TYPE_CHECKING:
+    # Brings every part of a gateway along; clients read records, too.
+    from gateway.node import Node
 
 log = structlog.get_logger(__name__)
 
@@ -69,21 +73,22 @@ def of(node: Node) -> Running:
     config = node.config
     client = client_url(config, node.listener.port) if config.role != "admin" else None
     admin = admin_url(config, node.admin.port) if config.role != "edge" else None
-    return Running(os.getpid(), node.bus.incarnation, client, admin)
+    return Running(os.getpid(), node.node_id, client, admin)
 
 
 def client_url(config: Config, port: int) -> str:
     """How to reach the client port from this machine."""
-    return f"{'wss' if config.tls_cert else 'ws'}://{_reachable(config.client_host)}:{port}"
+    return f"{'wss' if config.tls_cert else 'ws'}://{reachable(config.client_host)}:{port}"
 
 
 def admin_url(config: Config, port: int) -> str:
     """How to reach the admin port from this machine."""
     encrypted = config.tls_cert and not is_loopback(config.admin_host)
-    return f"{'https' if encrypted else 'http'}://{_reachable(config.admin_host)}:{port}"
+    return f"{'https' if encrypted else 'http'}://{reachable(config.admin_host)}:{port}"
 
 
-def _reachable(host: str) -> str:
+def reachable(host: str) -> str:
+    """The address under which this machine reaches a listening address."""
     if host in ("0.0.0.0", ""):
         return "127.0.0.1"
     if host == "::":
