@@ -6,7 +6,7 @@ import msgspec
 from msgspec import Struct
 
 from gateway.protocol import codes
-from gateway.protocol.codes import CloseCode
+from gateway.protocol.codes import CloseCode, CloseReason
 
 REASON_BYTES_MAX = 123
 """RFC 6455 section 5.5: a control frame carries at most 125 bytes, two of them the code."""
@@ -36,19 +36,12 @@ class Refusal(Exception):
 
     def body(self) -> bytes:
         """The JSON body of that answer."""
-        return _encode(_Reason(self.code, self.reason, self.until, self.retry_after_ms))
+        return _encode(CloseReason(self.code, self.reason, self.until, self.retry_after_ms))
 
     def closing(self) -> Closing:
         """The close that says the same where only a close can."""
         close_code = codes.CLOSE_BY_CODE.get(self.code, codes.INVALID_TOKEN)
         return Closing(close_code, self.code, self.reason, self.until, self.retry_after_ms)
-
-
-class _Reason(Struct, omit_defaults=True):
-    code: int
-    reason: str
-    until: int | None = None
-    retry_after_ms: int | None = None
 
 
 _encode = msgspec.json.Encoder().encode
@@ -86,7 +79,7 @@ class Closing(Struct, frozen=True):
         """The close frame's reason: JSON of at most 123 bytes."""
         reason = self.reason
         while True:
-            encoded = _encode(_Reason(self.code, reason, self.until, self.retry_after_ms))
+            encoded = _encode(CloseReason(self.code, reason, self.until, self.retry_after_ms))
             over = len(encoded) - REASON_BYTES_MAX
             if over <= 0:
                 return encoded.decode()

@@ -8,6 +8,8 @@ from __future__ import annotations
 import enum
 from typing import NamedTuple
 
+from msgspec import Struct
+
 
 class Code(enum.IntEnum):
     """The ``code`` of an ``error`` reply, of a refused handshake's body and of a close reason."""
@@ -35,6 +37,47 @@ class Code(enum.IntEnum):
     TOO_MANY_SESSIONS = 31024
     DEACTIVATED = 31029
     USER_LIMIT = 2007
+
+
+MEANINGS: dict[Code, str] = {
+    Code.MALFORMED: "not JSON, an unknown command, a wrong type or out of bounds; the reason names the field",
+    Code.FORBIDDEN: "the Origin is not on the allowlist",
+    Code.NO_SUCH_USER: "no such user, or no such session of one's own",
+    Code.BLOCKED: "the sender is on the recipient's blocklist",
+    Code.NOT_ALLOWED: "the recipient takes allowlisted senders only",
+    Code.TOO_MANY_CONNECTS: "this address connects too fast, or has too many connections",
+    Code.STORE_UNAVAILABLE: "the store is away, or the node is full or drains; nothing was written: try again",
+    Code.OUTCOME_UNKNOWN: "no answer came in time: repeat with the same `key` and `retry`",
+    Code.USER_LIMIT: "the development environment has as many users as it may have",
+    Code.MUTED: "the sender is muted in direct messages",
+    Code.SENDING_TOO_FAST: "sending too fast; `retry_after_ms` says when to go on",
+    Code.INBOX_FULL: "the unacked part of the recipient's inbox is at its limit",
+    Code.LIST_FULL: "a list, or what a session watches, is at its limit",
+    Code.NOT_FRIENDS: "friends-only is on and the two are not friends",
+    Code.BODY_TOO_LARGE: "the body of a `send` is over its limit",
+    Code.TOKEN_INVALID: "the token is malformed, wrongly signed, not valid yet, or for another app",
+    Code.BANNED: "the user is banned; `until` says until when, absent = until lifted",
+    Code.REPLACED: "a newer login of the same device or device class took over",
+    Code.BANNED_WHILE_CONNECTED: "the user was banned while connected",
+    Code.TOKEN_EXPIRED: "the token has expired or was voided",
+    Code.REFUSED_DEVICE: "another device of this class is online and the policy refuses the newcomer",
+    Code.TOO_MANY_SESSIONS: "the user has as many sessions as one may have",
+    Code.DEACTIVATED: "the user is deactivated",
+}
+"""What each code means, for the documents."""
+
+
+class CloseReason(Struct, omit_defaults=True):
+    """The reason of a close frame, as JSON, and the body of a refused handshake.
+
+    `code` is one of the error codes, or the close code itself where there is no other. `until` is a ban's end,
+    `retry_after_ms` the time before which not to come again.
+    """
+
+    code: int
+    reason: str
+    until: int | None = None
+    retry_after_ms: int | None = None
 
 
 class CloseCode(NamedTuple):
@@ -79,6 +122,7 @@ ORIGIN_REFUSED = CloseCode(4508, "origin_refused", "the Origin is not on the all
 CLOSE_CODES: tuple[CloseCode, ...] = tuple(value for value in globals().values() if isinstance(value, CloseCode))
 
 CLOSE_BY_CODE: dict[int, CloseCode] = {
+    Code.MALFORMED: INVALID_TOKEN,
     Code.TOKEN_INVALID: INVALID_TOKEN,
     Code.TOKEN_EXPIRED: EXPIRED_TOKEN,
     Code.BANNED: BANNED,

@@ -6,6 +6,8 @@ holds what the Functions write against these structs.
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 from msgspec import Raw, Struct
 
@@ -71,7 +73,7 @@ class Presence(Struct, tag="presence", frozen=True):
 class SessionChanged(Struct, tag="session", frozen=True):
     """Another session of this user `opened` or `closed`."""
 
-    event: str
+    event: Literal["opened", "closed"]
     session: str
     device: str | None
     platform: Platform
