@@ -18,6 +18,7 @@ INTERRUPTED = 130
 _COMMANDS = (
     ("serve", "gateway.cli.serve:serve", "Run the gateway."),
     ("connect", "gateway.cli.connect:connect", "Be a user: an interactive client in the terminal."),
+    ("ctl", "gateway.cli.ctl:app", "Ban, kick, list and change things while everything runs."),
 )
 
 
@@ -30,6 +31,7 @@ def build() -> App:
         help_format="plaintext",
         result_action="return_value",
         error_formatter=_faulty,
+        error_console=Console(stderr=True, soft_wrap=True, highlight=False),
         # Ctrl-C is a status of its own, not a traceback and not a success.
         suppress_keyboard_interrupt=False,
     )
@@ -72,7 +74,7 @@ def complain(*lines: str) -> None:
 def _faulty(error: CycloptsError) -> Text:
     # "… serve", where it is known in which command the fault is.
     chain = " ".join(("gateway", *(error.command_chain or ())))
-    return Text(f"gateway: {error}\nSee {chain} --help.", no_wrap=True, overflow="ignore")
+    return Text(f"gateway: {error}\nSee {chain} --help.")
 
 
 def _unforeseen(error: Exception, arguments: Sequence[str]) -> Failed:

@@ -1,0 +1,124 @@
+"""Nodes and live settings."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from typing import Annotated, Any
+
+import orjson
+from cyclopts import Parameter
+from rich.text import Text
+
+from gateway.cli.ctl.over import SETTINGS, Desk, Json, perform
+from gateway.cli.ctl.report import Report, lines, table
+from gateway.cli.failure import FAILED, Failed
+from gateway.cli.flags import Given, with_settings
+from gateway.services.errors import Refused
+from gateway.services.settings import FIELDS
+
+_WORDS = {"on": True, "yes": True, "off": False, "no": False}
+
+
+@with_settings(*SETTINGS)
+def nodes(given: Given, /, *, json: Json = False) -> int:
+    """List the nodes and what each says of itself."""
+
+    async def act(desk: Desk) -> Report:
+        rows = [dataclasses.asdict(each) for each in await desk.services.control.nodes()]
+        for row in rows:
+            row["uptime"] = _duration(row["uptime_s"])
+        columns = ("node", "incarnation", "connections", "sessions", "draining", "uptime", "version")
+        report = table("nodes", rows, columns, "no node runs")
+        for row in rows:
+            del row["uptime"]
+        for row in rows:
+            if not row["answered"]:
+                report.succeeded = False
+                report.shown.append(Text(f"silent: {row['incarnation']} holds a lease but does not answer", "bold red"))
+        return report
+
+    return perform(given, (), json, act)
+
+
+@with_settings(*SETTINGS)
+def drain(given: Given, node: str, /, *, json: Json = False) -> int:
+    """Send a node's clients away and let it take no new ones."""
+    return _ask(given, node, json, "drain")
+
+
+@with_settings(*SETTINGS)
+def resume(given: Given, node: str, /, *, json: Json = False) -> int:
+    """Let a drained node take clients again."""
+    return _ask(given, node, json, "resume")
+
+
+def _ask(given: Given, node: str, as_json: bool, verb: str) -> int:
+    async def act(desk: Desk) -> Report:
+        control = desk.services.control
+        try:
+            answered = await (control.drain(node) if verb == "drain" else control.resume(node))
+        except Refused as error:
+            raise Failed(f"{error.reason}; gateway ctl nodes lists them", status=FAILED) from error
+        told = "drains" if verb == "drain" else "takes clients again"
+        said = [f"{each}: {told}" for each in answered] or [f"{node} did not answer"]
+        return lines({"nodes": answered}, said, succeeded=bool(answered))
+
+    return perform(given, (), as_json, act)
+
+
+@with_settings(*SETTINGS)
+def setting(
+    given: Given,
+    name: Annotated[str | None, Parameter(show_default=False)] = None,
+    value: Annotated[str | None, Parameter(show_default=False)] = None,
+    /,
+    *,
+    json: Json = False,
+) -> int:
+    """Show all live settings or one of them, or change one for every node."""
+
+    async def act(desk: Desk) -> Report:
+        settings = desk.services.settings
+        field = None if name is None else _field(name)
+        if field is not None and value is not None:
+            found = await settings.set({field: _read(value)})
+        else:
+            found = await settings.get()
+        if field is not None:
+            if field not in found:
+                raise Failed(f"there is no setting {name}; there are {', '.join(FIELDS)}")
+            found = {field: found[field]}
+        rows = [{"setting": each, "value": _shown(found[each])} for each in found]
+        report = table("settings", rows, ("setting", "value"), "")
+        report.document = found
+        return report
+
+    return perform(given, (), json, act)
+
+
+def _field(name: str) -> str:
+    """`friends-only` and `friends_only` are `friendsOnly`."""
+    return re.sub(r"[-_]([a-z])", lambda found: found[1].upper(), name)
+
+
+def _read(text: str) -> Any:
+    if text.lower() in _WORDS:
+        return _WORDS[text.lower()]
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return text
+
+
+def _shown(value: Any) -> str:
+    return ("on" if value else "off") if isinstance(value, bool) else str(value)
+
+
+def _duration(seconds: float) -> str:
+    days, rest = divmod(int(seconds), 86_400)
+    shown = f"{rest // 3600}:{rest // 60 % 60:02}:{rest % 60:02}"
+    return f"{days} d {shown}" if days else shown
+
+
+COMMANDS = {"nodes": nodes, "drain": drain, "resume": resume, "setting": setting}
