@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -35,6 +35,9 @@ class Presence:
     async def sessions(self, user: str) -> list[SessionRecord]:
         """The user's live sessions, oldest first."""
         return sessions.parse_list(await self._store.execute(sessions.list_of(self._store.keys, user)))
+
+
+_WATCHING = (State.LIVE, State.FENCED)
 
 
 class _Watched(Struct):
@@ -143,7 +146,13 @@ class Watching:
 
     def _note_visibility(self, session: Session, user: str, state: PresenceRecord) -> None:
         watched = self._watched.get(user)
-        if watched is not None and not state.visible:
+        if watched is None:
+            return
+        # Pushes of what this state already shows came before it, on the same link.
+        watched.version = max(watched.version, state.version)
+        if state.visible:
+            watched.hidden_from.discard(session.user)
+        else:
             watched.hidden_from.add(session.user)
 
     # What the watched users' partitions say.
@@ -161,7 +170,8 @@ class Watching:
 
     def _tell(self, watched: _Watched, push: bytes) -> None:
         for session in tuple(watched.sessions):
-            if session.user not in watched.hidden_from and session.state is State.LIVE:
+            # A fenced session keeps it until it is reclaimed: its watches may have been read again before.
+            if session.user not in watched.hidden_from and session.state in _WATCHING:
                 METRICS.presence_pushed += 1
                 session.send(push)
 
@@ -183,7 +193,7 @@ class Watching:
         watched.hidden_from -= concerned
         for session in tuple(watched.sessions):
             if session.user in concerned:
-                self._read(user, session.user, partial(self._reread, user, [session]))
+                self._read(user, session.user, partial(self._unhidden, user, session))
 
     def _offline(self, user: str, watched: _Watched) -> bytes:
         at = self._context.clock.wall_ms()
@@ -192,25 +202,19 @@ class Watching:
     def _read(self, user: str, watcher: str, done: Any) -> None:
         self._context.bus.call(sessions.watch(self._context.keys, user, watcher), lambda _, reply: done(reply))
 
-    def _reread(self, user: str, watchers: Iterable[Session], reply: Any) -> None:
+    def _unhidden(self, user: str, session: Session, reply: Any) -> None:
         if isinstance(reply, Exception):
             # The link broke: the resync reads every watched user again.
             return
         state = sessions.parse_watch(reply)
-        if not state.visible:
-            return
-        push = replies.encode(
-            pushes.Presence(
-                user,
-                state.online,
-                self._context.clock.wall_ms(),
-                state.last_seen,
-                state.platforms,
-                state.version,
-            )
+        if state.visible:
+            session.send(self._shown(user, state))
+
+    def _shown(self, user: str, state: PresenceRecord) -> bytes:
+        at = self._context.clock.wall_ms()
+        return replies.encode(
+            pushes.Presence(user, state.online, at, state.last_seen, state.platforms, state.version)
         )
-        for session in watchers:
-            session.send(push)
 
     def resync(self, partitions: frozenset[int]) -> None:
         """The link to these partitions was away: every watched user is read again, changes are pushed."""
@@ -219,26 +223,20 @@ class Watching:
                 for watcher in {session.user for session in watched.sessions}:
                     self._read(user, watcher, partial(self._resynced, user, watcher))
 
-    def reread(self, session: Session) -> None:
-        """The session was fenced and is back: what changed on other links meanwhile was not pushed to it."""
-        topology = self._context.bus.topology
-        own = topology.owner[self._context.keys.partition(session.user)]
-        for user in tuple(session.watching or ()):
-            watched = self._watched.get(user)
-            # Users on the session's own link are read again for everybody by `resync`.
-            if watched is not None and topology.owner[watched.partition] != own:
-                self._read(user, session.user, partial(self._reread, user, [session]))
-
     def _resynced(self, user: str, watcher: str, reply: Any) -> None:
         watched = self._watched.get(user)
         if watched is None or isinstance(reply, Exception):
             return
         state = sessions.parse_watch(reply)
-        if not state.visible:
-            watched.hidden_from.add(watcher)
-        else:
+        # As it is now, even where that is lower: a store that came back empty counts anew.
+        watched.version = state.version
+        if state.visible:
             watched.hidden_from.discard(watcher)
-        watched.version = max(watched.version, state.version)
+        else:
+            watched.hidden_from.add(watcher)
         # Sent even where the version is the same: whether the last change reached the watcher before the break is
         # not known, and saying the same state twice is harmless.
-        self._reread(user, [session for session in watched.sessions if session.user == watcher], reply)
+        push = self._shown(user, state) if state.visible else self._offline(user, watched)
+        for session in tuple(watched.sessions):
+            if session.user == watcher:
+                session.send(push)

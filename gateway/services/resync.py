@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import structlog
@@ -26,7 +27,7 @@ BATCH = 500
 """Reclaims under way at a time, so that a node with many sessions does not drown the store it just found again."""
 
 RETRY_S = 0.5
-"""When a reclaim that was not answered is asked for again while the link is up."""
+"""When what was not answered is asked for again while the link is up."""
 
 
 class Resync:
@@ -103,7 +104,6 @@ class Resync:
                 session.muted = bool(reply[1])
                 session.unfence(self._context.clock.now())
                 self._inbox.catch_up(session, messages.parse_id(reply[2]))
-                self._watching.reread(session)
         self._go_on()
 
     def _again(self, session: Session, now: float) -> None:
@@ -113,14 +113,16 @@ class Resync:
 
     async def _compare(self, partitions: frozenset[int], incarnation: str) -> None:
         """Sessions that Redis lists for this incarnation and the hub does not hold ended while the link was away."""
-        held = self._context.hub.sessions
-        try:
-            for partition in sorted(partitions):
-                if incarnation != self._context.bus.incarnation:
-                    return
-                await forget_sessions(self._context.store, partition, incarnation, lambda session: session in held)
-        except StoreError as error:
-            log.warning("comparing sessions is interrupted; the next reconnect does it again", reason=str(error))
+        bus, held = self._context.bus, self._context.hub.sessions
+        left = sorted(partitions)
+        while left and incarnation == bus.incarnation and not bus.gate(left[-1]).away:
+            try:
+                await forget_sessions(self._context.store, left[-1], incarnation, lambda session: session in held)
+                left.pop()
+            except StoreError as error:
+                # The link is up, so the store is there: these are connections that broke with the old link.
+                log.info("comparing sessions is interrupted and goes on", reason=str(error))
+                await asyncio.sleep(RETRY_S)
 
 
 def _revoked(code: int, until: int) -> Closing:
