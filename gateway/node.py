@@ -124,7 +124,6 @@ class Node:
             ord("p"): self.watching.received,
             ord("b"): self.watching.received_block,
             ord("u"): self.watching.received_block,
-            ord("{"): self.control.received,
         }
         self._jwks: Jwks | None = None
         if config.jwt_jwks_url is not None:
@@ -169,6 +168,7 @@ class Node:
         """
         bus = self.bus
         bus.on_push = self._push
+        bus.on_control = self.control.received
         bus.on_up = self._link_up
         bus.on_down = self.resync.link_down
         bus.on_open = self._gate_opened
@@ -246,11 +246,8 @@ class Node:
 
     def _push(self, payload: bytes) -> None:
         handler = self._received.get(payload[0]) if payload else None
-        if handler is None:
-            # Only the control channel can carry what no Function composed.
-            self.control.received(payload)
-            return
-        handler(payload)
+        if handler is not None:
+            handler(payload)
 
     def _heard(self) -> None:
         self.listener.check_gap()

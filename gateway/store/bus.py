@@ -28,7 +28,8 @@ class Bus:
 
     Attributes:
         incarnation: the node id that keys and channels bear; set before ``start``.
-        on_push: gets the payload of every message to this node.
+        on_push: gets the payload of every message that a Function has published to this node.
+        on_control: gets the payload of every message on the control channel, where people write.
         on_up: gets the partitions whose link has just been (re)connected and subscribed.
         on_down: gets the partitions whose link has broken.
         on_open: gets a gate that a barrier has opened again.
@@ -42,6 +43,7 @@ class Bus:
         self.pending_max = pending_max
         self.incarnation = ""
         self.on_push: Callable[[bytes], None] = _nothing
+        self.on_control: Callable[[bytes], None] = _nothing
         self.on_up: Callable[[frozenset[int]], None] = _nothing
         self.on_down: Callable[[frozenset[int]], None] = _nothing
         self.on_open: Callable[[Gate], None] = _nothing
@@ -49,6 +51,7 @@ class Bus:
         self.links: list[Link] = []
         self.gates: list[Gate] = []
         self._watched: dict[str, int] = {}
+        self._barrier = 0
         self._settling: asyncio.Task[None] | None = None
         self._closed = False
 
@@ -133,13 +136,16 @@ class Bus:
 
     def barrier(self) -> None:
         """Shuts every gate until its server has answered a PING sent now: what waited before it is then known."""
+        self._barrier += 1
         for index, gate in enumerate(self.gates):
             if not gate.away:
                 gate.shut = True
-                self.links[index].post(("PING",), self._barrier_answered, gate)
+                self.links[index].post(("PING",), self._barrier_answered, (gate, self._barrier))
 
-    def _barrier_answered(self, gate: Gate, reply: object) -> None:
-        if gate.away:
+    def _barrier_answered(self, context: tuple[Gate, int], reply: object) -> None:
+        gate, barrier = context
+        if gate.away or barrier != self._barrier:
+            # Another gap has come since: what happened in it lies behind its own PING.
             # The link broke: its sessions are fenced, and reclaimed when it is up again.
             return
         if isinstance(reply, StoreError):
@@ -189,6 +195,7 @@ class Bus:
             on_unsettled=lambda _: self._settle_soon(None),
             on_missing=lambda _: self._settle_soon(master),
             on_data=lambda: self.on_data(),
+            on_control=lambda payload: self.on_control(payload),
         )
 
     def _received(self, payload: bytes) -> None:

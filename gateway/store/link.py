@@ -77,6 +77,7 @@ class Link(asyncio.Protocol):
         on_unsettled: called when a reply says that this server no longer serves a slot as it did.
         on_missing: called when the server does not have the Functions.
         on_data: called before anything received is looked at: the gap check.
+        on_control: called with every message of a plain channel, where people write; None = ``on_push`` as well.
     """
 
     def __init__(
@@ -93,6 +94,7 @@ class Link(asyncio.Protocol):
         on_unsettled: Callable[[Link], None],
         on_missing: Callable[[Link], None],
         on_data: Callable[[], None],
+        on_control: Callable[[bytes], None] | None = None,
     ) -> None:
         self.endpoint = endpoint
         self.times = times
@@ -105,6 +107,7 @@ class Link(asyncio.Protocol):
         self.on_unsettled = on_unsettled
         self.on_missing = on_missing
         self.on_data = on_data
+        self.on_control = on_control
         self.up = False
         self.echoed = False
         self.last_fault = "not connected yet"
@@ -234,8 +237,10 @@ class Link(asyncio.Protocol):
 
     def _received_push(self, push: list[Any]) -> None:
         kind = push[0]
-        if kind in (b"smessage", b"message"):
+        if kind == b"smessage":
             self.on_push(push[2])
+        elif kind == b"message":
+            (self.on_control or self.on_push)(push[2])
         elif kind in (b"ssubscribe", b"subscribe", b"sunsubscribe", b"unsubscribe"):
             # A subscription's answer is a push; it completes the slot that the command holds in the reply queue.
             if self._late:
