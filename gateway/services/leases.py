@@ -47,8 +47,8 @@ class Leases:
         self._node_id = node_id
         self._on_renewed = on_renewed
         self._mode = "first"
-        self._asked_for = ""
         self._reaping: set[str] = set()
+        self._former: set[str] = set()
         self._stopped = False
 
     def start(self) -> None:
@@ -70,10 +70,15 @@ class Leases:
         if self._stopped:
             return
         context = self._context
-        self._asked_for = context.bus.incarnation
+        for former in tuple(self._former):
+            context.bus.call(nodes.end(context.keys, former), self._former_ended, former)
         lease_ms = int(context.config.lease_s * 1000)
         call = nodes.renew(context.keys, context.bus.incarnation, lease_ms, self._mode)
         context.bus.call(call, self._renewed, context.bus.incarnation)
+
+    def _former_ended(self, former: str, reply: Any) -> None:
+        if not isinstance(reply, Exception):
+            self._former.discard(former)
 
     def _renewed(self, incarnation: str, reply: Any) -> None:
         if incarnation != self._context.bus.incarnation or self._stopped:
@@ -106,6 +111,9 @@ class Leases:
     def lose(self, reason: str) -> None:
         """This node was taken for dead: it goes on as a new incarnation, its sessions reclaimed one by one."""
         METRICS.leases_lost += 1
+        # Commands on their way may still register sessions under the old name after its reaper has been through;
+        # it is reaped (again) once this node speaks under its new one.
+        self._former.add(self._context.bus.incarnation)
         incarnation = new_incarnation(self._node_id)
         log.warning("the node goes on as a new incarnation", reason=reason, incarnation=incarnation)
         self._mode = "first"

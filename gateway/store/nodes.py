@@ -52,6 +52,11 @@ def bury(keys: Keys, incarnation: str) -> Call:
     return function(keys.nodes_place, "bury", (NODES,), incarnation)
 
 
+def end(keys: Keys, incarnation: str) -> Call:
+    """Ends a lease now, or lists one that has been buried as ended: whoever looks next reaps what it left."""
+    return Call(keys.nodes_place, ("ZADD", NODES, "LT", 1, incarnation))
+
+
 def leases(keys: Keys) -> Call:
     """All leases."""
     return Call(keys.nodes_place, ("ZRANGE", NODES, 0, -1, "WITHSCORES"))
