@@ -1,15 +1,22 @@
 """Real servers for every test that needs a store; see tests/servers.py."""
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import Callable, Iterator
 
 import hypothesis
 import pytest
+import uvloop
 
 from tests.servers import Cluster, Server, redis7_binary, valkey_binary
 
 # A shared machine has slow moments; hypothesis' own clock would call them failures.
 hypothesis.settings.register_profile("gateway", deadline=None, print_blob=True)
 hypothesis.settings.load_profile("gateway")
+
+
+def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Tests run on the event loop that the gateway runs on: its transports differ from asyncio's."""
+    return {"uvloop": uvloop.new_event_loop}
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,7 @@ import contextlib
 import socket
 import struct
 from types import TracebackType
-from typing import Self
+from typing import Self, cast
 from urllib.parse import unquote, urlsplit
 
 
@@ -164,8 +164,8 @@ class _End(asyncio.Protocol):
         self.gone = asyncio.Event()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        # uvloop's transports only quack like asyncio's.
+        self.transport = cast("asyncio.Transport", transport)
         self._pair.opened(self)
 
     def data_received(self, data: bytes) -> None:
