@@ -51,6 +51,15 @@ SWEEP_S = 30.0
 STOP_WAIT_S = 1.0
 """How long a stop waits for the last disconnects to reach Redis."""
 
+GAUGES = {
+    "connections": "open TCP connections on the client port",
+    "sessions": "sessions in the hub",
+    "watched_users": "users watched from this node",
+    "pending_calls": "store calls outstanding for sessions",
+    "ready": "1 when /readyz says yes",
+}
+"""What is measured at the moment of a scrape: name → help text."""
+
 
 class Node:
     """One worker: a hub of sessions between the client port and Redis.
@@ -313,13 +322,11 @@ class Node:
 
     def metrics(self) -> bytes:
         """Everything that is counted, in Prometheus' text format."""
-        pending = sum(session.pending for session in self.hub)
-        return exposition(
-            {
-                "connections": ("open TCP connections on the client port", len(self.listener.connections)),
-                "sessions": ("sessions in the hub", len(self.hub)),
-                "watched_users": ("users watched from this node", self.watching.watched),
-                "pending_calls": ("store calls outstanding for sessions", pending),
-                "ready": ("1 when /readyz says yes", float(self.unready() is None)),
-            }
-        )
+        values: dict[str, float] = {
+            "connections": len(self.listener.connections),
+            "sessions": len(self.hub),
+            "watched_users": self.watching.watched,
+            "pending_calls": sum(session.pending for session in self.hub),
+            "ready": self.unready() is None,
+        }
+        return exposition({name: (GAUGES[name], value) for name, value in values.items()})

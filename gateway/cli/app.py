@@ -17,8 +17,12 @@ INTERRUPTED = 130
 
 _COMMANDS = (
     ("serve", "gateway.cli.serve:serve", "Run the gateway."),
+    ("check", "gateway.cli.check:check", "Tell everything that serve would mind, all at once."),
+    ("health", "gateway.cli.health:health", "Ask a running gateway whether it can do its job."),
     ("connect", "gateway.cli.connect:connect", "Be a user: an interactive client in the terminal."),
+    ("token", "gateway.cli.token:token", "Issue an access token."),
     ("ctl", "gateway.cli.ctl:app", "Ban, kick, list and change things while everything runs."),
+    ("docs", "gateway.cli.docs:docs", "Write the generated documents."),
 )
 
 

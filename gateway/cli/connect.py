@@ -15,14 +15,13 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from gateway import log
-from gateway.cli import record, words
+from gateway.cli import reach, words
 from gateway.cli.conversation import Conversation, Ended, Peer, Unreachable
 from gateway.cli.failure import FAILED, USAGE, Failed
 from gateway.cli.flags import Given, with_settings
 from gateway.cli.screen import Screen
 from gateway.cli.subjects import check_ids, kept_credentials
 from gateway.config import Config
-from gateway.config.rules import is_loopback
 
 CALL_WAIT_S = 10.0
 
@@ -47,9 +46,9 @@ def connect(
     check_ids(config, user)
     if url is not None and not re.match(r"wss?://[^/]", url):
         raise Failed(f"--url {url}: must begin with ws:// or wss:// and name a host", status=USAGE)
-    client, admin = _addresses(given, config)
+    client, admin = reach.addresses(given, config)
     wallet = _Wallet(token, None if token is not None else _issuer(config, admin, user, name))
-    peer = Peer(url or client, wallet.present, device or _device(), _tls(config, url))
+    peer = Peer(url or client, wallet.present, device or _device(), _trust(config, url))
     return asyncio.run(_converse(peer, Screen(user, wallet.renewed if wallet.issue else None)))
 
 
@@ -93,19 +92,6 @@ async def _converse(peer: Peer, screen: Screen) -> int:
         await conversation.close()
 
 
-def _addresses(given: Given, config: Config) -> tuple[str, str]:
-    """Client and admin URL: as flags say, else where the gateway of the data directory listens, else the settings."""
-    running = record.read(config.data_dir)
-    client = admin = None
-    if running is not None:
-        client = running.client if given.flags.get("client_port") is None else None
-        admin = running.admin if given.flags.get("admin_port") is None else None
-    return (
-        client or record.client_url(config, config.client_port),
-        admin or record.admin_url(config, config.admin_port),
-    )
-
-
 def _issuer(config: Config, admin: str, user: str, name: str | None) -> Callable[[], Awaitable[str]]:
     """Gets tokens from the Server API, signed as docs/server-api.md says."""
     import httpx
@@ -132,7 +118,7 @@ def _issuer(config: Config, admin: str, user: str, name: str | None) -> Callable
             raise Failed(f"{admin} is not a gateway's admin port (HTTP status {response.status_code})") from None
 
     async def issue() -> str:
-        verify: ssl.SSLContext | bool = _tls(config, None) or True
+        verify: ssl.SSLContext | bool = reach.trust(config) or True
         try:
             async with httpx.AsyncClient(timeout=CALL_WAIT_S, verify=verify, trust_env=False) as client:
                 known = await call(client, "/v4/user/get", {"userId": user})
@@ -156,12 +142,7 @@ def _device() -> str:
     return re.sub(r"[^A-Za-z0-9_.-]", "-", f"terminal-{socket.gethostname()}")[:64]
 
 
-def _tls(config: Config, url: str | None) -> ssl.SSLContext | None:
-    """How to trust the gateway: one on this machine by its own certificate file, whatever name is in it."""
-    if url is None and config.tls_cert is None:
-        return None
-    context = ssl.create_default_context()
-    if url is None and config.tls_cert is not None and is_loopback(record.reachable(config.client_host)):
-        context.check_hostname = False
-        context.load_verify_locations(config.tls_cert)
-    return context
+def _trust(config: Config, url: str | None) -> ssl.SSLContext | None:
+    if url is None:
+        return reach.trust(config)
+    return ssl.create_default_context() if url.startswith("wss:") else None

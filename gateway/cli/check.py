@@ -1,0 +1,215 @@
+"""`gateway check`: everything that `serve` would mind, all at once."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+import resource
+import socket
+import sys
+import tempfile
+import tomllib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from rich.console import Console
+from rich.text import Text
+
+from gateway.cli import reach, record
+from gateway.cli.failure import FAILED, Failed, of_store
+from gateway.cli.files import judge_open_files
+from gateway.cli.flags import DEFAULT_FILE, Given, with_settings
+from gateway.cli.serve import check_tls, refuse_workers
+from gateway.config import Config, ConfigError, Credentials, load
+from gateway.services.tokens import verifier_of
+from gateway.store import embedded, functions
+from gateway.store.errors import StoreError
+from gateway.store.store import Store
+from gateway.store.topology import parse
+
+Kind = Literal["ok", "info", "warning", "fault"]
+_STYLES = {"ok": "green", "info": "cyan", "warning": "yellow", "fault": "bold red"}
+
+
+class Finding(NamedTuple):
+    """One thing that was looked at."""
+
+    kind: Kind
+    text: str
+
+
+@with_settings()
+def check(given: Given) -> int:
+    """Tell everything that serve would mind, all at once; works while the gateway runs."""
+    file = given.file or (DEFAULT_FILE if DEFAULT_FILE.exists() else None)
+    findings: list[Finding] = []
+    config, faulty = _settle(given, file, findings)
+    for keys, look in _LOOKS:
+        # What rests on a faulty setting would only be looked at with its default.
+        if faulty.isdisjoint(keys):
+            findings += look(config)
+    console = Console(soft_wrap=True, highlight=False)
+    for finding in findings:
+        console.print(Text.assemble((f"{finding.kind:8}", _STYLES[finding.kind]), finding.text))
+    faults = sum(finding.kind == "fault" for finding in findings)
+    if faults:
+        sys.stderr.write(f"gateway: {faults} fault{'s' if faults > 1 else ''}: serve would not start\n")
+        return FAILED
+    return 0
+
+
+def _settle(given: Given, file: Path | None, findings: list[Finding]) -> tuple[Config, set[str]]:
+    """The settings, and the names of the faulty ones, which have their defaults instead."""
+    try:
+        config = load(given.flags, os.environ, file)
+    except ConfigError as error:
+        findings += [Finding("fault", str(fault)) for fault in error.faults]
+        return _without(given, file, {fault.key.replace("-", "_") for fault in error.faults})
+    findings.append(Finding("ok", f"settings{f' ({file})' if file else ''}"))
+    return config, set()
+
+
+def _without(given: Given, file: Path | None, faulty: set[str]) -> tuple[Config, set[str]]:
+    """Settings without the faulty ones, so that the rest can be looked at in the same run."""
+    values: dict[str, object] = {}
+    with contextlib.suppress(OSError, ValueError):
+        values |= tomllib.loads(file.read_text("utf-8")) if file else {}
+    prefix = "GATEWAY_"
+    given_by = {name.removeprefix(prefix).lower(): text for name, text in os.environ.items() if name.startswith(prefix)}
+    values |= {name: text for name, text in given_by.items() if text}
+    values |= {name: flag for name, flag in given.flags.items() if flag is not None}
+    known = Config.__dataclass_fields__
+    while True:
+        try:
+            kept = {name: value for name, value in values.items() if name in known and name not in faulty}
+            return load(kept, {}, None), faulty
+        except ConfigError as error:
+            # A default may contradict what was kept.
+            faulty = faulty | {fault.key for fault in error.faults}
+
+
+def _failures(act: Callable[[], object]) -> Iterator[Finding]:
+    try:
+        act()
+    except Failed as failure:
+        yield from (Finding("fault", line) for line in failure.lines)
+    except ConfigError as error:
+        yield from (Finding("fault", str(fault)) for fault in error.faults)
+
+
+def _workers(config: Config) -> Iterator[Finding]:
+    return _failures(lambda: refuse_workers(config))
+
+
+def _data_dir(config: Config) -> Iterator[Finding]:
+    directory = config.data_dir.absolute()
+    nearest = next(each for each in (directory, *directory.parents) if each.exists())
+    try:
+        # Tried and not asked: permissions do not tell of read-only and full disks.
+        with tempfile.NamedTemporaryFile(dir=nearest, prefix=".check-"):
+            pass
+    except OSError as error:
+        yield Finding("fault", f"data_dir {config.data_dir}: nothing can be written to {nearest}: {error.strerror}")
+        return
+    yield Finding("ok", f"data directory {config.data_dir}{'' if directory.exists() else ' (will be made)'}")
+    if (directory / "credentials.json").exists():
+        yield from _failures(lambda: Credentials.load_or_create(config.data_dir, config))
+
+
+def _tls(config: Config) -> Iterator[Finding]:
+    found = list(_failures(lambda: check_tls(config)))
+    yield from found
+    if config.tls_cert is not None and not found:
+        yield Finding("ok", f"certificate {config.tls_cert}")
+
+
+def _jwt_key(config: Config) -> Iterator[Finding]:
+    if config.jwt_public_key_file is None:
+        return
+    found = list(_failures(lambda: verifier_of(config, Credentials("key", "not used"))))
+    if not found:
+        from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
+        try:
+            load_pem_public_key(config.jwt_public_key_file.read_bytes())
+        except ValueError:
+            found = [Finding("fault", f"jwt_public_key_file {config.jwt_public_key_file}: holds no PEM public key")]
+    yield from found or [Finding("ok", f"public key {config.jwt_public_key_file}")]
+
+
+def _open_files(config: Config) -> Iterator[Finding]:
+    warning = judge_open_files(config.connections_max, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
+    if warning:
+        yield Finding("warning", warning)
+
+
+def _client_port(config: Config) -> Iterator[Finding]:
+    if config.role != "admin":
+        url = record.client_url(config, config.client_port)
+        yield _port(config, "client", config.client_host, config.client_port, url)
+
+
+def _admin_port(config: Config) -> Iterator[Finding]:
+    if config.role != "edge":
+        url = record.admin_url(config, config.admin_port)
+        yield _port(config, "admin", config.admin_host, config.admin_port, url)
+
+
+def _port(config: Config, name: str, host: str, port: int, url: str) -> Finding:
+    where = f"{name} port {port} on {host}"
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        with socket.socket(family, kind, protocol) as tried:
+            tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            tried.bind(address)
+            tried.listen(1)
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            return Finding("fault", f"{where} cannot be had: {error.strerror}; see --{name}-host and --{name}-port")
+        answer = reach.probe(url, config)
+        if answer is None:
+            return Finding("fault", f"{where} is in use by another program; choose another with --{name}-port")
+        return Finding("info", f"{where}: a gateway runs there, {'ready' if answer.ready else answer.reason}")
+    return Finding("ok", f"{where} is free" if port else f"{name} port: any free one on {host}")
+
+
+def _store(config: Config) -> Iterator[Finding]:
+    url = config.redis_url or embedded.find(config.data_dir)
+    if url is None:
+        yield Finding("ok", f"store: an embedded one will be started in {config.data_dir}")
+        return
+    shown = parse(url).shown if config.redis_url else f"the embedded store in {config.data_dir}"
+    try:
+        faults = asyncio.run(_inspect(url, config))
+    except (StoreError, ValueError, OSError) as error:
+        told = of_store(error) if isinstance(error, StoreError) else [str(error)]
+        yield from (Finding("fault", f"store {shown}: {line}") for line in told)
+        return
+    yield from (Finding("fault" if fault.fatal else "warning", fault.problem) for fault in faults)
+    if not any(fault.fatal for fault in faults):
+        yield Finding("ok", f"store {shown}")
+
+
+async def _inspect(url: str, config: Config) -> list[functions.Fault]:
+    store = await Store.connect(url, partitions=config.partitions, timeout_s=config.store_timeout_ms / 1000)
+    try:
+        return await functions.inspect(store.topology)
+    finally:
+        await store.close()
+
+
+_LOOKS: tuple[tuple[set[str], Callable[[Config], Iterator[Finding]]], ...] = (
+    ({"workers"}, _workers),
+    ({"data_dir"}, _data_dir),
+    ({"tls_cert", "tls_key"}, _tls),
+    ({"jwt_public_key_file", "jwt_algorithms"}, _jwt_key),
+    ({"connections_max"}, _open_files),
+    ({"client_host", "client_port", "role"}, _client_port),
+    ({"admin_host", "admin_port", "role"}, _admin_port),
+    ({"redis_url", "partitions"}, _store),
+)
