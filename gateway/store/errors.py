@@ -32,7 +32,7 @@ UNSETTLED = ("MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN", "READONLY", "LOADING", "
 
 _NOT_RUN = ("OOM", "NOREPLICAS", "MISCONF", "BUSY", "NOPERM", "NOAUTH", *UNSETTLED)
 
-_MIDWAY = " script: gw1_"
+_MIDWAY = " on @user_function:"
 """How Redis marks an error that a command *inside* a Function met: what the Function did before it stays done."""
 
 _MISSING = "Function not found"
