@@ -126,5 +126,8 @@ class Resync:
 
 
 def _revoked(code: int, until: int) -> Closing:
+    if code == codes.KICKED.code:
+        # Dropped while this node was out of reach; for which reason nobody has kept.
+        return Closing(codes.KICKED, code, "dropped while the node was out of reach", revocation=True)
     closing = refusals.of_code(code, until).closing()
     return Closing(closing.close_code, closing.code, closing.reason, closing.until, revocation=True)

@@ -12,12 +12,14 @@ local VERSION = 1
 local NO_SUCH_USER, BLOCKED, NOT_ALLOWED, NOT_FRIENDS = 404, 405, 407, 25469
 local MUTED, INBOX_FULL, LIST_FULL = 20106, 20607, 25467
 local BANNED, REPLACED, BANNED_ONLINE, EXPIRED, REFUSED_DEVICE = 31009, 31010, 31011, 31020, 31023
-local TOO_MANY_SESSIONS, DEACTIVATED = 31024, 31029
+local TOO_MANY_SESSIONS, DEACTIVATED, KICKED = 31024, 31029, 4505
 
 local RETRY_WINDOW_MS = 600000
 local RETRY_SCAN_MAX = 256
 -- A token without an end must not come back to life while anybody could still hold it.
 local REVOKED_FORGET_MS = 3650 * 86400000
+-- For so long a dropped session is not taken back by a node that was cut off when it was dropped.
+local DROPPED_FORGET_MS = 86400000
 local LAST_LOGINS = {
   'last_login:mobile', 'last_login:web', 'last_login:desktop', 'last_login:mini', 'last_login:other',
 }
@@ -389,6 +391,7 @@ local function reclaim(keys, args)
     if no[1] == BANNED then no[1] = BANNED_ONLINE end
     return no
   end
+  if redis.call('ZSCORE', keys[4], 's:' .. id) then return {KICKED, 0} end
   local record = redis.call('HMGET', keys[1], 'policy', 'muted')
   if not record[1] then return {NO_SUCH_USER, 0} end
   local sessions = sessions_of(keys[2])
@@ -451,9 +454,7 @@ function KINDS.expire(keys, args)
 end
 
 function KINDS.revoke(keys, args)
-  local now = time_ms()
-  redis.call('ZREMRANGEBYSCORE', keys[3], '-inf', number(now))
-  redis.call('ZADD', keys[3], number(now + REVOKED_FORGET_MS), args[6])
+  redis.call('ZADD', keys[3], number(time_ms() + REVOKED_FORGET_MS), args[6])
   return 4501, EXPIRED, 0, function(session) return session.jti == args[6] end
 end
 
@@ -475,8 +476,8 @@ end
 
 function KINDS.kick(_, args)
   local by, wanted = args[6], args[7]
-  if by == '' then return 4505, 4505, 0, nil end
-  return 4505, 4505, 0, function(session)
+  if by == '' then return KICKED, KICKED, 0, nil end
+  return KICKED, KICKED, 0, function(session)
     if by == 'session' then return session.id == wanted end
     return session.device == wanted
   end
@@ -485,7 +486,8 @@ end
 local function drop(keys, args)
   local user, call, reason = args[1], args[2], args[4]
   local close_code, code, ends, selects = KINDS[args[3]](keys, args)
-  local by_node, nodes, selected = {}, {}, 0
+  local now, by_node, nodes, selected = time_ms(), {}, {}, 0
+  redis.call('ZREMRANGEBYSCORE', keys[3], '-inf', number(now))
   for _, session in ipairs(sessions_of(keys[2])) do
     if not selects or selects(session) then
       local ids = by_node[session.node]
@@ -496,6 +498,8 @@ local function drop(keys, args)
       end
       ids[#ids + 1] = session.id
       selected = selected + 1
+      -- A node whose link is down does not hear this, and a kick or a ban that is lifted again leaves no record.
+      redis.call('ZADD', keys[3], number(now + DROPPED_FORGET_MS), 's:' .. session.id)
     end
   end
   for _, node in ipairs(nodes) do
