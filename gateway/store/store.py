@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
-from redis.exceptions import RedisError
+from redis.asyncio import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from gateway.store import functions
 from gateway.store.call import Call
 from gateway.store.errors import FunctionMissing, Moved, StoreError, StoreUnavailable
 from gateway.store.functions import Fault
 from gateway.store.keys import Keys
-from gateway.store.topology import Topology, parse, translate
+from gateway.store.topology import FAULTS, Topology, again_if_unsent, parse, translate
 
 
 class StoreUnfit(StoreError):
@@ -27,6 +29,14 @@ class StoreUnfit(StoreError):
     def __init__(self, faults: Sequence[Fault]) -> None:
         super().__init__("; ".join(fault.problem for fault in faults))
         self.faults = tuple(faults)
+
+
+async def _pipelined(client: Redis, calls: Sequence[Call]) -> list[Any]:
+    """The replies, refusals among them as exceptions."""
+    pipeline = client.pipeline(transaction=False)
+    for call in calls:
+        pipeline.execute_command(*call.command)
+    return list(await pipeline.execute(raise_on_error=False))
 
 
 class Store:
@@ -103,13 +113,8 @@ class Store:
         for index, call in enumerate(calls):
             groups.setdefault(self.topology.owner[call.place], []).append(index)
         for owner, indexes in groups.items():
-            pipeline = self.topology.masters[owner].client.pipeline(transaction=False)
-            for index in indexes:
-                pipeline.execute_command(*calls[index].command)
-            try:
-                answers = await pipeline.execute(raise_on_error=False)
-            except (RedisError, OSError) as error:
-                raise translate(error) from error
+            client, group = self.topology.masters[owner].client, [calls[index] for index in indexes]
+            answers = await again_if_unsent(partial(_pipelined, client, group))
             for index, answer in zip(indexes, answers, strict=True):
                 replies[index] = answer
         for index, reply in enumerate(replies):
@@ -126,8 +131,10 @@ class Store:
         client = self.topology.master(partition).client.client()
         try:
             await client.initialize()
+            # An idle connection may have broken since its last use; a PING may be said twice, the caller's may not.
+            await again_if_unsent(client.ping, (RuntimeError, RedisConnectionError))
             yield client
-        except (RedisError, OSError) as error:
+        except FAULTS as error:
             raise translate(error) from error
         finally:
             await client.aclose()

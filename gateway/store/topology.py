@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
@@ -119,13 +120,35 @@ class Master:
         Raises:
             StoreUnavailable, OutcomeUnknown, StoreRefused.
         """
-        try:
-            return await self.client.execute_command(*command)  # type: ignore[no-untyped-call]
-        except (RedisError, OSError) as error:
-            raise translate(error) from error
+        return await again_if_unsent(lambda: self.client.execute_command(*command))  # type: ignore[no-untyped-call]
 
     async def close(self) -> None:
         await self.client.aclose()
+
+
+FAULTS = (RedisError, OSError, RuntimeError)
+"""What a call through redis-py may raise: uvloop's word for a write to a connection that has gone is RuntimeError."""
+
+
+async def again_if_unsent(
+    call: Callable[[], Awaitable[Any]], unsent: tuple[type[Exception], ...] = (RuntimeError,)
+) -> Any:
+    """Calls redis-py, and once more where an idle connection had broken, so that nothing was written.
+
+    Args:
+        call: may be called twice.
+        unsent: what is worth the second try.
+
+    Raises:
+        StoreUnavailable, OutcomeUnknown, StoreRefused.
+    """
+    try:
+        try:
+            return await call()
+        except unsent:
+            return await call()
+    except FAULTS as error:
+        raise translate(error) from error
 
 
 def translate(error: Exception) -> Exception:
