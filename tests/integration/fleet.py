@@ -27,7 +27,7 @@ BRISK = {
     "probe_s": 0.3,
     "probe_timeout_s": 0.4,
     "store_timeout_ms": 400,
-    "drop_wait_s": 6.0,
+    "drop_wait_s": 3.0,
 }
 """Short deadlines, so that outages and their ends are noticed in test time."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from typing import Any
+from typing import Any, cast
 
 import orjson
 
@@ -26,6 +26,8 @@ class RawClient(asyncio.Protocol):
         self.ended = asyncio.get_running_loop().create_future()
         self._transport: asyncio.Transport | None = None
         self._changed = asyncio.Event()
+        # Said as soon as the upgrade is answered.
+        self._first: dict[str, Any] | None = None
 
     @classmethod
     async def begin(
@@ -50,9 +52,9 @@ class RawClient(asyncio.Protocol):
         )
         if way == "header":
             request += f"Authorization: Bearer {token}\r\n"
-        client.write(request.encode() + b"\r\n")
         if way == "auth":
-            client.say({"type": "auth", "token": token, "platform": "web"})
+            client._first = {"type": "auth", "token": token, "platform": "web"}
+        client.write(request.encode() + b"\r\n")
         return client
 
     @classmethod
@@ -63,11 +65,14 @@ class RawClient(asyncio.Protocol):
         return client
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        # uvloop's transports only quack like asyncio's.
+        self._transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
         self.received += data
+        if self._first is not None and b"\r\n\r\n" in self.received:
+            first, self._first = self._first, None
+            self.say(first)
         self._changed.set()
 
     def connection_lost(self, exc: Exception | None) -> None:
