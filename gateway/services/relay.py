@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from gateway.core.close import Refusal
-from gateway.core.session import RETRY_COST, Session
+from gateway.core.session import RETRY_COST, Session, State
 from gateway.metrics import METRICS
 from gateway.protocol import commands, replies
 from gateway.protocol.codes import Code
@@ -106,7 +106,8 @@ class Relay:
         push = payload[second + 1 :]
         if second == first + 1:
             for session in sessions:
-                if session.catching_up:
+                # Not to one that is still joining: its token may yet be refused.
+                if session.catching_up or session.state is not State.LIVE:
                     METRICS.ephemeral_dropped += 1
                 else:
                     METRICS.messages_delivered += 1
