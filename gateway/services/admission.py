@@ -174,8 +174,6 @@ class Admission:
         session.move(Event.ADMITTED)
         session.wire.admitted()
         METRICS.sessions_opened += 1
-        now = context.clock.now()
-        self._arm(session, now)
         config = context.config
         session.reply(
             pushes.Welcome(
@@ -192,6 +190,8 @@ class Admission:
                 limits=pushes.Limits(config.frame_bytes_max, session.limits.send_rate_per_s, config.watch_max),
             )
         )
+        # After the welcome, which is the first push even when the token ends within a minute.
+        self._arm(session, context.clock.now())
         self._inbox.catch_up(session, end)
 
     # Staying.
