@@ -183,16 +183,16 @@ def _store(config: Config) -> Iterator[Finding]:
     if url is None:
         yield Finding("ok", f"store: an embedded one will be started in {config.data_dir}")
         return
-    shown = parse(url).shown if config.redis_url else f"the embedded store in {config.data_dir}"
+    shown = parse(url).shown if config.redis_url else f"the embedded one in {config.data_dir}"
     try:
         faults = asyncio.run(_inspect(url, config))
     except (StoreError, ValueError, OSError) as error:
         told = of_store(error) if isinstance(error, StoreError) else [str(error)]
-        yield from (Finding("fault", f"store {shown}: {line}") for line in told)
+        yield from (Finding("fault", f"store: {shown}: {line}") for line in told)
         return
     yield from (Finding("fault" if fault.fatal else "warning", fault.problem) for fault in faults)
     if not any(fault.fatal for fault in faults):
-        yield Finding("ok", f"store {shown}")
+        yield Finding("ok", f"store: {shown}")
 
 
 async def _inspect(url: str, config: Config) -> list[functions.Fault]:

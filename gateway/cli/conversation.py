@@ -102,9 +102,8 @@ class Conversation:
         failures = 0
         while True:
             try:
-                await self._connected_once()
+                why = await self._connected_once()
                 failures = 0
-                why = "the connection ended"
             except Unreachable as error:
                 if self._cursor is None and not failures:
                     raise
@@ -156,7 +155,8 @@ class Conversation:
         if self._socket is not None:
             await self._socket.close()
 
-    async def _connected_once(self) -> None:
+    async def _connected_once(self) -> str:
+        """One connection from beginning to end; returns why it ended, where it makes sense to come again."""
         socket = await self._open()
         self._socket = socket
         try:
@@ -169,13 +169,11 @@ class Conversation:
             for answered in self._asked.values():
                 if not answered.done():
                     answered.set_exception(Unanswered("the connection broke before the answer came"))
-        self._judge(socket.close_code or 1006, _reason_of(socket.close_reason))
-
-    def _judge(self, code: int, reason: Answer) -> None:
-        """Whether to come again."""
+        code, reason = socket.close_code or 1006, _reason_of(socket.close_reason)
         if code >= STOP_FROM or code in (1000, 1002, 1003, 1007, 1009):
             raise Ended(code, reason)
         self._not_before_s = max(self._not_before_s, reason.get("retry_after_ms", 0) / 1000)
+        return reason.get("reason") or f"the connection broke ({code})"
 
     async def _open(self) -> ClientConnection:
         token = await self._peer.token()
@@ -257,6 +255,8 @@ def _reason_of(text: str | None) -> Answer:
 def _short(error: BaseException) -> str:
     if isinstance(error, TimeoutError):
         return "no answer in time"
+    if isinstance(error, ConnectionRefusedError):
+        return "connection refused"
     if isinstance(error, ssl.SSLError):
         return getattr(error, "verify_message", None) or error.reason or str(error)
     if isinstance(error, OSError):

@@ -39,14 +39,14 @@ def docs(
     root: Annotated[Path, Parameter(help="The repository.")] = Path(),
 ) -> int:
     """Write the generated documents into docs/."""
-    stale = [path for path, text in documents().items() if _read(root / path) != text]
+    stale = {path: text for path, text in documents().items() if _read(root / path) != text}
     if check:
         for path in stale:
             sys.stderr.write(f"gateway: {path} is stale: run gateway docs\n")
         return FAILED if stale else 0
-    for path in stale:
+    for path, text in stale.items():
         (root / path).parent.mkdir(parents=True, exist_ok=True)
-        (root / path).write_text(documents()[path], encoding="utf-8")
+        (root / path).write_text(text, encoding="utf-8")
         sys.stdout.write(f"wrote {path}\n")
     return 0
 

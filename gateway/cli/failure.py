@@ -36,6 +36,8 @@ def explained(error: BaseException) -> Failed | None:
         return Failed(f"refused ({error.code}): {error.reason}")
     if isinstance(error, StoreError):
         return Failed(*of_store(error))
+    if isinstance(error, OSError) and error.filename is not None:
+        return Failed(f"{error.filename}: {error.strerror}")
     return None
 
 

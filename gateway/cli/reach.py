@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import json
 import ssl
 import urllib.error
@@ -50,25 +52,27 @@ def trust(config: Config) -> ssl.SSLContext | None:
     context = ssl.create_default_context()
     if is_loopback(record.reachable(config.client_host)):
         context.check_hostname = False
-        context.load_verify_locations(config.tls_cert)
+        # A file that holds no certificate is told by whoever serves with it; here it only means that nobody is trusted.
+        with contextlib.suppress(OSError):
+            context.load_verify_locations(config.tls_cert)
     return context
 
 
 def probe(url: str, config: Config) -> Answer | None:
     """Asks a port's `/readyz`; None where no gateway answers."""
-    http = url.replace("ws", "http", 1) if url.startswith("ws") else url
+    page = url.replace("ws", "http", 1) if url.startswith("ws") else url
     opener = urllib.request.build_opener(
         # What runs on this machine is never behind the proxy of the environment.
         urllib.request.ProxyHandler({}),
         urllib.request.HTTPSHandler(context=trust(config)),
     )
     try:
-        with opener.open(http + "/readyz", timeout=PROBE_WAIT_S) as response:
+        with opener.open(page + "/readyz", timeout=PROBE_WAIT_S) as response:
             body = response.read(4096)
     except urllib.error.HTTPError as error:
         with error:
             body = error.read(4096)
-    except (OSError, ValueError):
+    except (OSError, ValueError, http.client.HTTPException):
         return None
     try:
         said = json.loads(body)

@@ -58,7 +58,7 @@ def refuse_workers(config: Config) -> None:
     """Raises Failed where more than one worker is asked for."""
     if config.workers > 1:
         raise Failed(
-            f"--workers {config.workers}: several workers on one port come in a later release. Until then run one "
+            f"workers = {config.workers}: several workers on one port come in a later release. Until then run one "
             "gateway per port with the same --redis-url, behind a load balancer",
             status=USAGE,
         )

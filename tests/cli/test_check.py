@@ -1,0 +1,80 @@
+"""`gateway check` and `gateway health`."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+from tests.cli.processes import Gateway, run
+from tests.servers import Server
+
+
+def test_faults_of_settings_files_ports_and_store_are_told_in_one_run(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("neither directory nor certificate")
+    (tmp_path / "gateway.toml").write_text('auth_timeout_s = "soon"\nbody_bytes = 1\n')
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = run(
+            "check",
+            *("--redis-url", "redis://127.0.0.1:1", "--data-dir", "file/data", "--workers", "4"),
+            *("--tls-cert", "file", "--tls-key", "file", "--client-host", "127.0.0.1", "--client-port", str(port)),
+            *("--admin-port", "0"),
+            cwd=tmp_path,
+            GATEWAY_LEASE_S="-1",
+        )
+    faults = [line.removeprefix("fault").strip() for line in done.stdout.splitlines() if line.startswith("fault")]
+    told = [
+        "gateway.toml: auth_timeout_s: must be a number",
+        "gateway.toml: body_bytes: unknown setting; did you mean body_bytes_max?",
+        "GATEWAY_LEASE_S: must be 1 to 300",
+        "workers = 4",
+        "data_dir file/data",
+        "tls_cert file",
+        f"client port {port} on 127.0.0.1 is in use by another program",
+        "store: 127.0.0.1:1: Redis is away",
+    ]
+    assert len(faults) == len(told), done.stdout
+    assert all(fault.startswith(text) for fault, text in zip(faults, told, strict=True)), done.stdout
+    assert done.returncode == 1
+    assert done.stderr == "gateway: 8 faults: serve would not start\n"
+    assert "Traceback" not in done.stdout
+
+
+def test_an_empty_directory_is_all_that_serve_needs(tmp_path: Path) -> None:
+    done = run("check", "--client-port", "0", "--admin-port", "0", cwd=tmp_path)
+    assert done.returncode == 0, done.stdout
+    assert "store: an embedded one will be started in data" in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_beside_the_running_gateway_its_ports_are_no_fault(gateway: Gateway) -> None:
+    ports = ("--client-port", str(gateway.client_port), "--admin-port", str(gateway.admin_port))
+    done = run("check", "--client-host", "127.0.0.1", *ports, cwd=gateway.cwd)
+    assert done.returncode == 0, done.stdout
+    assert f"client port {gateway.client_port} on 127.0.0.1: a gateway runs there, ready" in done.stdout
+    assert f"admin port {gateway.admin_port} on 127.0.0.1: a gateway runs there, ready" in done.stdout
+    assert "store: the embedded one in data" in done.stdout
+
+
+def test_what_is_bad_for_a_store_but_not_fatal_is_a_warning(tmp_path: Path, fresh_valkey: Server) -> None:
+    with fresh_valkey.client() as client:
+        client.config_set("client-output-buffer-limit", "pubsub 1mb 1mb 60")
+    arguments = ("check", "--client-port", "0", "--admin-port", "0", "--redis-url", fresh_valkey.url)
+    done = run(*arguments, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout
+    assert "warning" in done.stdout
+    assert "client-output-buffer-limit" in done.stdout
+    with fresh_valkey.client() as client:
+        client.config_set("maxmemory-policy", "allkeys-lru")
+        client.hset("gw:meta", "partitions", "16")
+    done = run(*arguments, cwd=tmp_path)
+    assert done.returncode == 1
+    assert "maxmemory-policy allkeys-lru" in done.stdout
+
+
+def test_health_asks_the_gateway_of_the_directory(gateway: Gateway, tmp_path: Path) -> None:
+    done = run("health", cwd=gateway.cwd)
+    assert (done.returncode, done.stdout) == (0, f"ws://127.0.0.1:{gateway.client_port} is ready\n")
+    nobody = run("health", "--client-port", "1", cwd=tmp_path)
+    assert nobody.returncode == 1
+    assert nobody.stderr == "gateway: no gateway answers at ws://127.0.0.1:1\n"

@@ -1,0 +1,200 @@
+"""`gateway connect`: what is typed, what is shown, what it lives through."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import select
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.cli.processes import START_DEADLINE_S, Gateway, Program, command, environment, run
+from tests.waiting import wait_until
+
+
+def test_every_command_does_what_its_help_says(gateway: Gateway) -> None:
+    with gateway.connect("alice") as alice, gateway.connect("bob", "--name", "Bob B.") as bob:
+        alice.say("/watch bob")
+        alice.shows("* bob is online (desktop)")
+        alice.say("/to bob hello")
+        alice.shows("delivered")
+        bob.shows("alice: hello")
+        alice.say("a line without a slash")
+        bob.shows("alice: a line without a slash")
+        bob.say("/allow alice carol")
+        bob.say("/allow remove carol")
+        bob.say("/allow on")
+        bob.say("/allow list")
+        bob.shows("* allowed (on): alice\n")
+        bob.say("/block alice")
+        bob.shows("* blocked: alice\n")
+        alice.shows("* bob is offline")
+        alice.say("blocked?")
+        alice.shows("! you are on the recipient's blocklist (405)")
+        bob.say("/blocked")
+        bob.say("/unblock alice")
+        bob.shows("* unblocked: alice")
+        alice.say("/who bob zed")
+        alice.shows("* bob: Bob B.\n* zed: no such user")
+        alice.say("/friends")
+        alice.shows("* friends: nobody")
+        alice.say("/refresh")
+        alice.shows("* the new token does not expire")
+        bob.say("/sessions")
+        bob.shows(", this one")
+        alice.say("/unwatch bob")
+        alice.shows("* no longer watched: bob")
+        found = re.search(r"^\* (\S+)  desktop .*, this one$", bob.output, re.MULTILINE)
+        assert found, bob.output
+        bob.say(f"/drop {found[1][:6]}")
+        assert bob.ended() == 1
+        bob.shows("! you were kicked")
+        alice.say("/quit")
+        assert alice.ended() == 0
+
+
+def test_what_is_typed_wrong_is_answered_with_how_to_type_it(gateway: Gateway) -> None:
+    with gateway.connect("clumsy") as clumsy:
+        for line, told in (
+            ("hello", "! to whom? write /to bob hello"),
+            ("/frobnicate", "! there is no command /frobnicate; /help lists them"),
+            ("/to", "! write /to USER [TEXT]"),
+            ("/block", "! write /block USER …"),
+            ("/unwatch", "! write /unwatch USER …"),
+            ("/allow", "! write /allow USER …"),
+            ("/drop nothing", "! no sessions begin with nothing"),
+            ("/to nobody-there hi", "! no such user (404)"),
+            ("/help", "/sessions"),
+        ):
+            clumsy.say(line)
+            clumsy.shows(told)
+
+
+def test_what_others_write_cannot_move_the_cursor(gateway: Gateway) -> None:
+    with gateway.connect("mallory") as mallory, gateway.connect("victim") as victim:
+        mallory.say("/to victim \x1b[2Jgone\x07 [red]plain[/red]")
+        victim.shows("mallory:  [2Jgone  [red]plain[/red]")
+
+
+def test_piped_lines_are_carried_out_to_the_last(gateway: Gateway) -> None:
+    with gateway.connect("listener") as listener:
+        done = subprocess.run(
+            command("connect", "scripted"),
+            cwd=gateway.cwd,
+            env=environment(),
+            input="/to listener from a script\n",
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert "\x1b" not in done.stdout
+        listener.shows("scripted: from a script")
+
+
+def test_a_token_and_a_url_are_all_that_a_remote_gateway_takes(gateway: Gateway, tmp_path: Path) -> None:
+    token = run("token", "remote", "--name", "Remote", cwd=gateway.cwd)
+    assert token.returncode == 0, token.stderr
+    url = f"ws://127.0.0.1:{gateway.client_port}"
+    with Program("connect", "remote", "--token", token.stdout.strip(), "--url", url, cwd=tmp_path) as client:
+        client.shows("connected as remote")
+        client.say("/refresh")
+        client.shows("this token was given with --token")
+    with Program("connect", "remote", "--token", "rubbish", "--url", url, cwd=tmp_path) as client:
+        assert client.ended() == 1
+        assert "! your token is not valid here (31004)" in client.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "told"),
+    [
+        (["alice"], 1, "credentials.json does not exist"),
+        (["not an id"], 2, "not a user id"),
+        (["alice", "--url", "http://x"], 2, "must begin with ws:// or wss://"),
+        (["alice", "--token", "t", "--url", "ws://127.0.0.1:1"], 1, "nobody answers at ws://127.0.0.1:1"),
+    ],
+)
+def test_what_keeps_it_from_connecting_is_one_line(
+    tmp_path: Path, arguments: list[str], status: int, told: str
+) -> None:
+    done = run("connect", *arguments, cwd=tmp_path)
+    assert done.returncode == status
+    assert told in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_it_comes_back_after_a_restart_and_gets_what_was_sent_meanwhile(tmp_path: Path) -> None:
+    with Gateway(tmp_path) as first:
+        ports = (first.client_port, first.admin_port)
+        with first.connect("bob") as bob:
+            with first.connect("alice") as alice:
+                alice.say("/to bob before")
+                bob.shows("alice: before")
+            assert first.stop() == 0
+            bob.shows("connecting again in")
+            with Gateway(tmp_path, ports=ports) as second, second.connect("alice") as alice:
+                alice.say("/to bob after")
+                wait_until(lambda: bob.output.count("connected as bob") == 2, 40)
+                bob.shows("alice: after")
+                assert bob.output.count("alice: before") == 1
+
+
+class Terminal:
+    """A `gateway connect` in a terminal of its own."""
+
+    def __init__(self, gateway: Gateway, user: str) -> None:
+        self._master, terminal = pty.openpty()
+        self.process = subprocess.Popen(
+            command("connect", user),
+            cwd=gateway.cwd,
+            env=environment(TERM="xterm", COLUMNS="100", LINES="30"),
+            stdin=terminal,
+            stdout=terminal,
+            stderr=terminal,
+            start_new_session=True,
+        )
+        os.close(terminal)
+        self.output = ""
+
+    def type(self, text: str) -> None:
+        os.write(self._master, text.encode())
+
+    def shows(self, text: str, deadline_s: float = START_DEADLINE_S) -> None:
+        """Waits for text, colours and cursor moves left out."""
+        deadline = time.monotonic() + deadline_s
+        while text not in re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", self.output):
+            assert time.monotonic() < deadline, f"no {text!r} in {self.output!r}"
+            if select.select([self._master], [], [], 0.1)[0]:
+                self.output += os.read(self._master, 65536).decode(errors="replace")
+
+    def close(self) -> int:
+        try:
+            return self.process.wait(10)
+        finally:
+            self.process.kill()
+            self.process.wait()
+            os.close(self._master)
+
+
+def test_in_a_terminal_pushes_appear_above_the_prompt(gateway: Gateway) -> None:
+    terminal = Terminal(gateway, "typist")
+    try:
+        terminal.shows("connected as typist")
+        with gateway.connect("friend") as friend:
+            terminal.type("/to friend hi\r")
+            friend.shows("typist: hi")
+            terminal.shows("typist → friend>")
+            terminal.type("half a li")
+            friend.say("/to typist psst")
+            terminal.shows("friend: psst")
+            terminal.type("ne\r")
+            friend.shows("typist: half a line")
+        terminal.type("\x04")
+    finally:
+        assert terminal.close() == 0
+    assert "\x1b[" in terminal.output

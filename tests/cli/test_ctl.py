@@ -1,0 +1,178 @@
+"""`gateway ctl`: each act, how it is told, and its exit status."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.processes import Gateway, Program
+from tests.waiting import wait_until
+
+
+def document(gateway: Gateway, *arguments: str) -> Any:
+    """A command's JSON document."""
+    done = gateway.ctl(*arguments, "--json")
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_a_ban_drops_the_socket_and_says_so(gateway: Gateway) -> None:
+    with gateway.connect("banned") as client:
+        done = gateway.ctl("ban", "banned", "--minutes", "5", "--reason", "spam")
+        assert done.returncode == 0, done.stderr
+        assert re.fullmatch(r"banned: banned for 5 minutes, 1 socket closed on 1 node in [0-9.]+ ms\n", done.stdout), (
+            done.stdout
+        )
+        assert client.ended() == 1
+        client.shows("! you were banned until ")
+        client.shows(": spam")
+    (ban,) = document(gateway, "bans")["bans"]
+    assert ban["user"] == "banned"
+    assert ban["reason"] == "spam"
+    with Program("connect", "banned", cwd=gateway.cwd) as again:
+        assert again.ended() == 1
+        assert "! you are banned until " in again.output
+    assert gateway.ctl("unban", "banned", "other").stdout == "banned: ban lifted\nother: was not banned\n"
+    assert gateway.ctl("bans").stdout == "nobody is banned\n"
+
+
+def test_a_kick_of_a_device_spares_other_users_and_devices(gateway: Gateway) -> None:
+    with gateway.connect("kicked", "--device", "one") as client:
+        (session,) = document(gateway, "sessions", "kicked")["sessions"]
+        assert session["device"] == "one"
+        (spared,) = document(gateway, "kick", "--device", "kicked", "two")["results"]
+        assert spared["sessions_closed"] == 0
+        (done,) = document(gateway, "kick", "--session", "kicked", session["session"])["results"]
+        assert done["sessions_closed"] == 1
+        assert done["nodes_silent"] == []
+        assert len(done["nodes_answered"]) == 1
+        assert client.ended() == 1
+        client.shows("! you were kicked")
+    assert gateway.ctl("kick", "kicked").stdout.startswith("kicked: kicked, no socket was open (")
+
+
+def test_expired_tokens_end_their_sockets_and_new_ones_work(gateway: Gateway) -> None:
+    with gateway.connect("expired") as client:
+        assert document(gateway, "expire", "expired", "--before", "2020-01-01")["results"][0]["sessions_closed"] == 0
+        assert document(gateway, "expire", "expired")["results"][0]["sessions_closed"] == 1
+        assert client.ended() == 1
+        client.shows("your token has ended")
+    gateway.connect("expired").kill()
+
+
+def test_one_revoked_token_ends_the_socket_that_came_with_it(gateway: Gateway) -> None:
+    with gateway.connect("revoked") as client:
+        (session,) = document(gateway, "sessions", "revoked")["sessions"]
+        assert document(gateway, "revoke", "revoked", session["jti"])["results"][0]["sessions_closed"] == 1
+        assert client.ended() == 1
+
+
+def test_a_deactivated_user_is_out_until_reactivated(gateway: Gateway) -> None:
+    with gateway.connect("gone") as client:
+        assert document(gateway, "deactivate", "gone")["results"][0]["sessions_closed"] == 1
+        assert client.ended() == 1
+    with Program("connect", "gone", cwd=gateway.cwd) as again:
+        assert again.ended() == 1
+        assert "deactivated" in again.output
+    assert gateway.ctl("reactivate", "gone").stdout == "gone: active again\n"
+    gateway.connect("gone").kill()
+
+
+def test_lists_edited_here_bind_the_next_message(gateway: Gateway) -> None:
+    with gateway.connect("ann") as ann, gateway.connect("ben") as ben:
+        ann.say("/to ben one")
+        ben.shows("ann: one")
+        assert gateway.ctl("blocklist", "add", "ben", "ann").stdout == "ben: blocks ann\n"
+        assert document(gateway, "blocklist", "list", "ben") == {"users": ["ann"]}
+        ann.say("two")
+        ann.shows("(405)")
+        gateway.ctl("blocklist", "remove", "ben", "ann")
+        gateway.ctl("allowlist", "on", "ben")
+        assert document(gateway, "allowlist", "list", "ben") == {"users": [], "enabled": True}
+        ann.say("three")
+        ann.shows("(407)")
+        gateway.ctl("allowlist", "add", "ben", "ann", "carl")
+        assert document(gateway, "allowlist", "list", "ben", "--limit", "1")["users"] in (["carl"], ["ann"])
+        ann.say("four")
+        ben.shows("ann: four")
+        gateway.ctl("allowlist", "off", "ben")
+        gateway.ctl("mute", "ann")
+        ann.say("five")
+        ann.shows("(20106)")
+        gateway.ctl("unmute", "ann")
+        assert gateway.ctl("setting", "friends-only", "on").returncode == 0
+        wait_until(lambda: (ann.say("six"), "(25469)" in ann.output)[1])
+        assert gateway.ctl("friends", "add", "ann", "ben").stdout == "ann: now friends with ben\n"
+        (friend,) = document(gateway, "friends", "list", "ben")["friends"]
+        assert friend["user"] == "ann"
+        ann.say("seven")
+        ben.shows("ann: seven")
+        gateway.ctl("friends", "remove", "ben", "ann")
+        assert gateway.ctl("friends", "list", "ann").stdout == "ann has no friends\n"
+        assert document(gateway, "setting", "friendsOnly", "off") == {"friendsOnly": False}
+
+
+def test_who_is_there_is_shown_as_tables(gateway: Gateway) -> None:
+    with gateway.connect("shown"):
+        assert re.search(r"^shown\s+yes\s*\nnobody\s+no", gateway.ctl("online", "shown", "nobody").stdout, re.MULTILINE)
+        header, row = gateway.ctl("sessions", "shown").stdout.splitlines()
+        assert header.split()[:3] == ["session", "platform", "device"]
+        assert "desktop" in row
+        users = gateway.ctl("users", "shown", "nobody")
+        assert users.returncode == 1
+        assert "nobody: no such user" in users.stdout
+        (node,) = document(gateway, "nodes")["nodes"]
+        assert node["answered"]
+        assert node["sessions"] >= 1
+        assert node["node"] in gateway.ctl("nodes").stdout
+
+
+def test_a_drained_node_takes_clients_again_after_resume(gateway: Gateway) -> None:
+    (node,) = document(gateway, "nodes")["nodes"]
+    with gateway.connect("drained") as client:
+        assert gateway.ctl("drain", node["node"]).stdout == f"{node['incarnation']}: drains\n"
+        client.shows("connecting again in")
+        assert document(gateway, "resume", node["incarnation"]) == {"nodes": [node["incarnation"]]}
+        wait_until(lambda: client.output.count("connected as drained") == 2, 30)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "told"),
+    [
+        (["ban", "bob"], 2, "say either --minutes N or --for-ever"),
+        (["ban", "bob", "--minutes", "0"], 2, "--minutes must be from 1 to 43200, not 0"),
+        (["ban", "bob", "--minutes", "soon"], 2, 'unable to convert "soon" into int'),
+        (["kick"], 2, "name users, or --session"),
+        (["kick", "not an id", "bob"], 2, "not a user id: 'not an id'"),
+        (["expire", "bob", "--before", "soon"], 2, "neither an ISO time"),
+        (["frobnicate"], 2, 'Unknown command "frobnicate"'),
+        (["drain", "nowhere"], 1, "no live node nowhere"),
+        (["setting", "colour", "red"], 1, "no setting colour"),
+        (["setting", "devicePolicy", "maybe"], 1, "devicePolicy"),
+        (["nodes", "--redis-url", "redis://127.0.0.1:1"], 1, "Redis is away"),
+        (["nodes", "--data-dir", "elsewhere"], 1, "no gateway runs on data directory elsewhere"),
+    ],
+)
+def test_what_cannot_be_done_is_told_with_a_status(
+    gateway: Gateway, arguments: list[str], status: int, told: str
+) -> None:
+    done = gateway.ctl(*arguments)
+    assert done.returncode == status
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
+def test_a_silent_node_is_named_and_makes_it_fail(tmp_path: Path) -> None:
+    with Gateway(tmp_path, "--node-id", "frozen") as frozen, frozen.connect("held"):
+        frozen.process.send_signal(signal.SIGSTOP)
+        done = frozen.ctl("kick", "held", GATEWAY_DROP_WAIT_S="1.5", GATEWAY_LEASE_S="1", GATEWAY_LEASE_RENEW_S="0.3")
+        assert done.returncode == 1
+        assert "0 sockets closed on 0 nodes" in done.stdout
+        assert "silent: frozen." in done.stdout
+        frozen.process.send_signal(signal.SIGCONT)
