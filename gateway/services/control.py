@@ -234,17 +234,14 @@ class ControlReceiver:
             log.error("the live settings in the store are damaged; the last good ones stay", reason=str(error))
 
     def _answer(self, call: str, answer: dict[str, Any]) -> None:
-        for each in drops.answers(self._context.keys, call, call, self._context.bus.incarnation, answer):
-            self._context.bus.tell(each)
+        bus = self._context.bus
+        bus.tell(drops.answer(self._context.keys, call, call, bus.incarnation, answer))
 
     async def _run_once(self, command: Command, payload: bytes) -> None:
         """Every node hears a command by hand; the one that wins the claim on it carries it out."""
         call = command.call or hashlib.blake2b(payload, digest_size=16).hexdigest()
-        keys = self._context.keys
-        partition = keys.partition(call)
-        claim = ("SET", keys.command(partition, call), "1", "NX", "EX", names.COMMAND_LIFETIME_S)
         try:
-            if await self._context.store.execute(Call(partition, claim)) is None:
+            if not await self._context.store.execute(drops.once(self._context.keys, call)):
                 return
             acknowledgement = await self._act(command)
         except StoreError as error:

@@ -158,6 +158,7 @@ class DropReceiver:
     def __init__(self, context: NodeContext, leave: Callable[[Session], None]) -> None:
         self._context = context
         self._leave = leave
+        self._busy: dict[str, _Outstanding] = {}
 
     def received(self, payload: bytes) -> None:
         """One ``d`` push."""
@@ -165,40 +166,60 @@ class DropReceiver:
         drop = drops.parse(payload[1:])
         selected = [session for session in self._context.hub.of(drop.user) if _selects(drop, session)]
         closing = closing_of(drop)
-        busy = _Outstanding(partial(self._answer, drop, len(selected)))
+        busy = _Outstanding(partial(self._settled, drop, len(selected)))
+        earlier = self._busy.get(drop.user)
+        if earlier is not None:
+            # Its sessions are out of the hub already, and what they had outstanding concerns this caller as well.
+            earlier.then(busy)
         for session in selected:
             session.cut(closing)
             self._leave(session)
             METRICS.sessions_dropped += 1
             if session.pending:
                 busy.add(session)
+        self._busy[drop.user] = busy
         busy.sealed()
+
+    def _settled(self, drop: Drop, closed: int) -> None:
+        if self._busy[drop.user].settled:
+            del self._busy[drop.user]
+        self._answer(drop, closed)
 
     def _answer(self, drop: Drop, closed: int) -> None:
         if drop.call:
-            for call in drops.answers(
-                self._context.keys, drop.user, drop.call, self._context.bus.incarnation, {"closed": closed}
-            ):
-                self._context.bus.tell(call)
+            bus = self._context.bus
+            bus.tell(drops.answer(self._context.keys, drop.user, drop.call, bus.incarnation, {"closed": closed}))
 
 
 class _Outstanding:
     """Calls ``done`` when the store calls of all sessions added have been answered or have failed."""
 
-    __slots__ = ("_count", "_done")
+    __slots__ = ("_count", "_done", "_next")
 
     def __init__(self, done: Callable[[], None]) -> None:
         self._count = 1
         self._done = done
+        self._next: list[_Outstanding] = []
+
+    @property
+    def settled(self) -> bool:
+        return self._count == 0
 
     def add(self, session: Session) -> None:
         self._count += 1
         session.on_settled = self.sealed
 
+    def then(self, later: _Outstanding) -> None:
+        """``later`` waits for this one too."""
+        later._count += 1
+        self._next.append(later)
+
     def sealed(self) -> None:
         self._count -= 1
         if self._count == 0:
             self._done()
+            for later in self._next:
+                later.sealed()
 
 
 def _selects(drop: Drop, session: Session) -> bool:

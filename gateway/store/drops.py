@@ -8,7 +8,7 @@ import orjson
 from msgspec import Struct
 
 from gateway.store.call import Call, function, text
-from gateway.store.keys import REPLY_LIFETIME_S, Keys
+from gateway.store.keys import COMMAND_LIFETIME_S, REPLY_LIFETIME_S, Keys
 from gateway.store.link import Part
 
 
@@ -103,12 +103,17 @@ def parse_dropped(reply: Any) -> tuple[int, list[str]]:
     return int(reply[0]), [text(node) for node in reply[1:]]
 
 
-def answers(keys: Keys, place_name: str, call: str, incarnation: str, answer: dict[str, Any]) -> tuple[Call, Call]:
-    """A node's answer to a drop (or a control command), and the lifetime of the list it goes to."""
+def answer(keys: Keys, place_name: str, call: str, incarnation: str, said: dict[str, Any]) -> Call:
+    """A node's answer to a drop (or a control command)."""
     partition = keys.partition(place_name)
-    key = keys.reply(partition, call)
-    body = orjson.dumps({"node": incarnation, **answer})
-    return Call(partition, ("RPUSH", key, body)), Call(partition, ("EXPIRE", key, REPLY_LIFETIME_S))
+    body = orjson.dumps({"node": incarnation, **said})
+    return function(partition, "answer", (keys.reply(partition, call),), body, REPLY_LIFETIME_S)
+
+
+def once(keys: Keys, call: str) -> Call:
+    """Replies 1 to the first node that asks for a control command's call id, 0 to the others."""
+    partition = keys.partition(call)
+    return function(partition, "once", (keys.command(partition, call),), COMMAND_LIFETIME_S)
 
 
 def bans(keys: Keys, partition: int, now_ms: int, count: int) -> Call:

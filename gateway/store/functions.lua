@@ -773,6 +773,18 @@ local function settings(keys, args)
   return redis.call('HINCRBY', keys[1], 'version', 1)
 end
 
+-- answer: a node's answer to a drop or a control command; a Function, so that a full store does not silence it.
+-- KEYS reply; ARGS answer, lifetime s
+local function answer(keys, args)
+  redis.call('RPUSH', keys[1], args[1])
+  return redis.call('EXPIRE', keys[1], args[2])
+end
+
+-- once: the first caller within the lifetime gets 1, the others 0. KEYS command; ARGS lifetime s
+local function once(keys, args)
+  return redis.call('SET', keys[1], '1', 'NX', 'EX', args[1]) and 1 or 0
+end
+
 local function register_gw(name, callback, ...)
   redis.register_function{function_name = 'gw1_' .. name, callback = callback, flags = {...}}
 end
@@ -799,3 +811,5 @@ register_gw('renew', renew, 'allow-oom')
 register_gw('claim', claim, 'allow-oom')
 register_gw('bury', bury, 'allow-oom')
 register_gw('settings', settings)
+register_gw('answer', answer, 'allow-oom')
+register_gw('once', once, 'allow-oom')

@@ -165,8 +165,7 @@ async def test_the_directory_lists_bans_in_force_and_a_new_ban_replaces_the_end(
 
 
 async def test_answers_gather_in_a_list_that_goes_away_by_itself(acts: Acts) -> None:
-    for call in drops.answers(acts.keys, "bob", "call-1", NODE, {"closed": 2}):
-        await acts.do(call)
+    await acts.do(drops.answer(acts.keys, "bob", "call-1", NODE, {"closed": 2}))
     key = acts.keys.reply(acts.keys.partition("bob"), "call-1")
     assert await acts.raw("bob", "LRANGE", key, 0, -1) == [b'{"node":"a.1","closed":2}']
     assert 0 < await acts.raw("bob", "TTL", key) <= 30
