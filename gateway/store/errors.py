@@ -19,6 +19,10 @@ class Moved(StoreUnavailable):
     """Another server holds the slot now: find it and ask there."""
 
 
+class Forbidden(StoreUnavailable):
+    """The user that the Redis URL names has no right to it (an ACL)."""
+
+
 class OutcomeUnknown(StoreError):
     """The command went out and no answer came in time: it may or may not have been carried out (504)."""
 
@@ -30,7 +34,7 @@ class StoreRefused(StoreError):
 UNSETTLED = ("MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN", "READONLY", "LOADING", "MASTERDOWN")
 """Error words by which a server says that it does not serve this slot as it did."""
 
-_NOT_RUN = ("OOM", "NOREPLICAS", "MISCONF", "BUSY", "NOPERM", "NOAUTH", *UNSETTLED)
+_NOT_RUN = ("OOM", "NOREPLICAS", "MISCONF", "BUSY", "NOAUTH", *UNSETTLED)
 
 _MIDWAY = " on @user_function:"
 """How Redis marks an error that a command *inside* a Function met: what the Function did before it stays done."""
@@ -51,6 +55,8 @@ def judge(text: str) -> StoreError:
     word = text.partition(" ")[0]
     if word == "MOVED":
         return Moved(f"Redis refused to run it: {text}")
+    if word == "NOPERM":
+        return Forbidden(f"Redis refused to run it: {text}")
     if word in _NOT_RUN:
         return StoreUnavailable(f"Redis refused to run it: {text}")
     return StoreRefused(text)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from gateway.store.call import text
-from gateway.store.errors import StoreRefused
+from gateway.store.errors import Forbidden, StoreRefused
 from gateway.store.keys import META
 from gateway.store.topology import Master, Topology
 
@@ -75,7 +75,7 @@ async def _judge_settings(master: Master, where: str) -> list[Fault]:
     faults: list[Fault] = []
     try:
         settings = _pairs(await master.execute("CONFIG", "GET", "maxmemory-policy", "client-output-buffer-limit"))
-    except StoreRefused:
+    except (StoreRefused, Forbidden):
         return [Fault(f"{where} does not let CONFIG GET be called: its eviction policy could not be checked", False)]
     policy = text(settings.get("maxmemory-policy")) or "noeviction"
     if policy != "noeviction":

@@ -171,6 +171,11 @@ async def test_answers_gather_in_a_list_that_goes_away_by_itself(acts: Acts) -> 
     assert 0 < await acts.raw("bob", "TTL", key) <= 30
 
 
+async def test_one_of_many_nodes_wins_a_control_command(acts: Acts) -> None:
+    assert [await acts.do(drops.once(acts.keys, "call-1")) for _ in range(3)] == [1, 0, 0]
+    assert await acts.do(drops.once(acts.keys, "call-2")) == 1
+
+
 async def test_a_dropped_session_stays_registered_until_its_node_has_cut_it(acts: Acts) -> None:
     """So that a second act, or a reaper, still finds it when the node never hears the first."""
     await scene(acts, "bob")
