@@ -1,0 +1,72 @@
+"""Nodes over a Redis Cluster, where a user's drop and a user's relay travel on different links."""
+
+import asyncio
+
+import orjson
+
+from gateway.node import Node
+from gateway.store.call import Call
+from tests.integration.fleet import everything, two_nodes
+from tests.nodes import login
+from tests.servers import Cluster
+from tests.waiting import eventually
+
+
+def apart(node: Node) -> tuple[str, str, int]:
+    """Two users on different masters, neither of them the one with the leases; and the second one's master."""
+    keys, owner = node.store.keys, node.store.topology.owner
+    leases = owner[keys.nodes_place]
+    first = next(name for name in map(str, range(100)) if owner[keys.partition(name)] != leases)
+    own = owner[keys.partition(first)]
+    second = next(name for name in map(str, range(100)) if owner[keys.partition(name)] not in (leases, own))
+    return first, second, owner[keys.partition(second)]
+
+
+async def test_messages_presence_and_drops_cross_the_masters(cluster: Cluster) -> None:
+    async with two_nodes(cluster.url) as (a, b):
+        first, second, _ = apart(a)
+        alice, bob = await login(a, first), await login(b, second)
+        (state,) = (await alice.ask("watch", users=[second]))["users"]
+        assert state["online"]
+        for sender, to, receiver in ((alice, second, bob), (bob, first, alice)):
+            assert (await sender.send(to, "hi"))["online"]
+            assert (await receiver.next("message"))["body"] == "hi"
+        done = await a.services.bans.ban([first, second], minutes=1)
+        assert (done.sessions_closed, len(done.nodes_answered), done.nodes_silent) == (2, 2, [])
+        assert (await alice.closed())[0] == 4502
+        assert (await bob.closed())[0] == 4502
+        assert len(await a.services.bans.list()) == 2
+
+
+async def test_every_drop_waits_for_a_relay_that_hangs_on_another_master(cluster: Cluster) -> None:
+    async with two_nodes(cluster.url, store_timeout_ms=10_000, probe_timeout_s=10.0) as (a, b):
+        first, second, master = apart(a)
+        port = a.store.topology.masters[master].endpoint.port
+        server = next(each for each in cluster.servers if each.url.endswith(f":{port}"))
+        alice, bob = await login(a, first), await login(b, second)
+        session = a.hub.of(first)[0]
+        server.pause()
+        await alice.say({"type": "send", "id": "x", "to": second, "body": "outstanding"})
+        await eventually(lambda: session.pending == 1)
+        banning = asyncio.create_task(b.services.bans.ban([first], minutes=1))
+        assert (await alice.closed())[0] == 4502
+        # A second drop that was published before the first one's session had left the store.
+        drop = {"user": first, "call": "second", "close_code": 4505, "code": 4505, "reason": "", "ends": 0}
+        a.drops.received(b"d" + orjson.dumps(drop | {"sessions": orjson.dumps([session.id]).decode(), "all": True}))
+        keys = a.store.keys
+        answers = Call(keys.partition(first), ("LLEN", keys.reply(keys.partition(first), "second")))
+        assert not await b.services.presence.online(first)
+        assert session.pending == 1
+        assert not banning.done()
+        assert await b.store.execute(answers) == 0
+        server.resume()
+        banned = await banning
+        assert (banned.sessions_closed, banned.nodes_silent) == (1, [])
+        assert session.pending == 0
+
+        async def answered() -> bool:
+            return bool(await b.store.execute(answers))
+
+        await eventually(answered)
+        assert [each["body"] for each in await everything(bob)] == ["outstanding"]
+        await bob.close()
