@@ -80,14 +80,24 @@ class Watching:
             watched = self._watched.get(user)
             if watched is not None and len(watched.sessions) >= config.watchers_max and user not in watching:
                 raise Refusal(Code.LIST_FULL, f"$.users: {user} has {config.watchers_max} watchers on this node")
+        fresh = [user for user in users if user not in watching]
         session.watching = watching
         session.pending += 1
-        answered = Gather(2 * len(users), partial(self._answer, session, command.id, users))
+        answered = Gather(2 * len(users), partial(self._watched_now, session, command.id, users, fresh))
         for index, user in enumerate(users):
             self._subscribe(session, user, answered, index)
             self._context.bus.call(
                 sessions.watch(self._context.keys, user, session.user), answered.put, len(users) + index
             )
+
+    def _watched_now(
+        self, session: Session, command_id: str, users: Sequence[str], fresh: Sequence[str], answers: list[Any]
+    ) -> None:
+        if fault_among(answers) is not None:
+            # An error says that nothing came of the command.
+            for user in fresh:
+                self._forget(session, user)
+        self._answer(session, command_id, users, answers)
 
     def _subscribe(self, session: Session, user: str, answered: Gather, index: int) -> None:
         watched = self._watched.get(user)
@@ -212,9 +222,7 @@ class Watching:
 
     def _shown(self, user: str, state: PresenceRecord) -> bytes:
         at = self._context.clock.wall_ms()
-        return replies.encode(
-            pushes.Presence(user, state.online, at, state.last_seen, state.platforms, state.version)
-        )
+        return replies.encode(pushes.Presence(user, state.online, at, state.last_seen, state.platforms, state.version))
 
     def resync(self, partitions: frozenset[int]) -> None:
         """The link to these partitions was away: every watched user is read again, changes are pushed."""

@@ -254,6 +254,45 @@ async def test_a_client_that_left_during_the_break_is_offline_after_it(valkey: S
             await stays.close()
 
 
+async def test_a_connect_of_unknown_outcome_leaves_nobody_online(valkey: Server) -> None:
+    async with Proxy(valkey.url) as proxy, running_node(valkey.url, node_id="b") as b:
+        async with running_node(proxy.url, node_id="a", **(BRISK | {"probe_timeout_s": 30.0})) as a:
+            tokens = {user: await b.services.tokens.issue(user, None) for user in ("alice", "bob")}
+            # No answer in time; the link stays.
+            proxy.pause(to_server=False)
+            late = await RawClient.begin(a, tokens["alice"])
+            await online(b, "alice")
+            assert b"HTTP/1.1 503" in await late.until_end()
+            proxy.resume()
+            await online(b, "alice", False)
+            # The link breaks before the answer.
+            proxy.pause(to_server=False)
+            cut = await RawClient.begin(a, tokens["bob"], "auth")
+            await online(b, "bob")
+            proxy.cut()
+            assert (4006).to_bytes(2, "big") in await cut.until_end()
+            proxy.resume()
+            await online(b, "bob", False)
+            assert len(a.hub) == 0
+
+
+async def test_a_watch_that_was_refused_watches_nobody(valkey: Server) -> None:
+    async with Proxy(valkey.url) as proxy, running_node(valkey.url, node_id="b") as b:
+        async with running_node(proxy.url, node_id="a", **(BRISK | {"probe_timeout_s": 30.0})) as a:
+            walter = await login(a, "walter")
+            await walter.ask("watch", users=["bob"])
+            proxy.pause(to_client=False)
+            assert (await walter.ask("watch", users=["alice", "bob"]))["code"] == 504
+            proxy.resume()
+            assert a.watching.watched == 1
+            for user in ("alice", "bob"):
+                await (await login(b, user)).close()
+            await walter.next("presence")
+            pushes = await everything(walter)
+            assert {each["user"] for each in pushes} <= {"bob"}
+            await walter.close()
+
+
 async def test_a_node_cut_off_beyond_its_lease_is_reaped_and_comes_back_under_a_new_name(valkey: Server) -> None:
     async with Proxy(valkey.url) as proxy, running_node(valkey.url, node_id="b", **BRISK) as b:
         async with running_node(proxy.url, node_id="a", **BRISK) as a:
