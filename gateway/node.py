@@ -209,6 +209,8 @@ class Node:
     async def abandon(self) -> None:
         """Ends everything without sending anybody away first."""
         self._stopping = True
+        if self._drain_task is not None:
+            self._drain_task.cancel()
         self.leases.stop()
         self.listener.stop_accepting()
         deadline = self._loop.time() + self.config.close_linger_ms / 1000 + 0.2
@@ -304,10 +306,13 @@ class Node:
     def drain(self) -> None:
         """Sends clients away and takes no new ones, until ``resume``."""
         if self._drain_task is None or self._drain_task.done():
-            self._drain_task = self._loop.create_task(self.listener.drain(self.config.drain_s))
+            self._drain_task = self._loop.create_task(self.listener.drain(self.config.drain_s), name="drain")
 
     def resume(self) -> None:
-        """Takes clients again."""
+        """Takes clients again; who has not been sent away yet stays."""
+        if self._drain_task is not None:
+            self._drain_task.cancel()
+            self._drain_task = None
         self.listener.resume()
 
     def state(self) -> dict[str, Any]:
