@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 
 from cyclopts import App, CycloptsError
@@ -12,6 +13,7 @@ from rich.text import Text
 
 from gateway import __version__
 from gateway.cli.failure import FAILED, USAGE, Failed, explained
+from gateway.log import starred
 
 INTERRUPTED = 130
 
@@ -62,7 +64,7 @@ def run(arguments: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     except Exception as error:
-        failure = explained(error) or _unforeseen(error, arguments)
+        failure = explained(error) or unforeseen(error, arguments)
         complain(*failure.lines)
         return failure.status
     return status if isinstance(status, int) else 0
@@ -81,12 +83,12 @@ def _faulty(error: CycloptsError) -> Text:
     return Text(f"gateway: {error}\nSee {chain} --help.")
 
 
-def _unforeseen(error: Exception, arguments: Sequence[str]) -> Failed:
+def unforeseen(error: Exception, arguments: Sequence[str]) -> Failed:
     """Something that is a fault of this program."""
     shown = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     if _debugging(arguments):
-        Console(stderr=True).print_exception(show_locals=False)
-    return Failed(f"internal error: {shown.splitlines()[0]} (--log-level debug shows more)")
+        sys.stderr.write(starred("".join(traceback.format_exception(error))))
+    return Failed(f"internal error: {starred(shown.splitlines()[0])} (--log-level debug shows more)")
 
 
 def _debugging(arguments: Sequence[str]) -> bool:

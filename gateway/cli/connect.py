@@ -85,7 +85,7 @@ async def _converse(peer: Peer, screen: Screen) -> int:
         screen.show(words.ended(end))
         return FAILED
     except Unreachable as error:
-        raise Failed(f"{error}: is the gateway running? (gateway serve)") from error
+        raise Failed(f"{error}. Is the gateway running, and is that its client port?") from error
     finally:
         talking.cancel()
         await asyncio.gather(talking, return_exceptions=True)

@@ -190,7 +190,7 @@ class Conversation:
                 max_size=None,
                 # What runs on this machine is never behind the proxy of the environment.
                 proxy=None if is_loopback(host) else True,
-                ssl=self._peer.tls if url.startswith("wss:") else None,
+                ssl=(self._peer.tls or ssl.create_default_context()) if url.startswith("wss:") else None,
             )
         except InvalidStatus as error:
             status, reason = (
@@ -201,8 +201,12 @@ class Conversation:
                 raise Ended(status, reason) from error
             self._not_before_s = reason.get("retry_after_ms", 1000) / 1000
             raise Unreachable(reason.get("reason", f"HTTP status {status}")) from error
+        except ssl.SSLCertVerificationError as error:
+            raise Unreachable(f"{self._peer.url} is not trusted: {error.verify_message}") from error
         except (OSError, InvalidHandshake, TimeoutError) as error:
-            raise Unreachable(f"nobody answers at {self._peer.url} ({_short(error)})") from error
+            raise Unreachable(
+                f"nobody answers at {self._peer.url} ({_short(error)}): is the gateway running?"
+            ) from error
 
     async def _received(self, message: Answer) -> None:
         answered = self._asked.get(message.get("id") or "")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from gateway.config import ConfigError
 from gateway.services.errors import Refused
 from gateway.store.errors import OutcomeUnknown, StoreError, StoreUnavailable
@@ -22,7 +20,7 @@ class Failed(Exception):
 
     def __init__(self, *lines: str, status: int = FAILED) -> None:
         super().__init__("\n".join(lines))
-        self.lines: Sequence[str] = lines
+        self.lines = list(lines)
         self.status = status
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from gateway.cli import reach
+from gateway.cli import reach, record
 from gateway.cli.failure import Failed
 from gateway.cli.flags import Given, with_settings
 
@@ -15,7 +15,9 @@ def health(given: Given) -> int:
     """Ask the gateway on this machine whether it can do its job; 0 means yes."""
     config = given.load(os.environ)
     addresses = reach.addresses(given, config)
-    url = addresses.admin if config.role == "admin" else addresses.client
+    running = record.read(config.data_dir)
+    no_clients = config.role == "admin" or (running is not None and running.client is None)
+    url = addresses.admin if no_clients else addresses.client
     answer = reach.probe(url, config)
     if answer is None:
         raise Failed(f"no gateway answers at {url}")

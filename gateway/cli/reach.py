@@ -15,7 +15,7 @@ from gateway.cli.flags import Given
 from gateway.config import Config
 from gateway.config.rules import is_loopback
 
-PROBE_WAIT_S = 5.0
+PROBE_WAIT_S = 3.0
 
 
 class Addresses(NamedTuple):
@@ -47,14 +47,16 @@ def addresses(given: Given, config: Config) -> Addresses:
 
 def trust(config: Config) -> ssl.SSLContext | None:
     """How to trust the gateway of this machine: by its own certificate file, whatever name is in it."""
-    if config.tls_cert is None:
+    running = record.read(config.data_dir)
+    certificate = config.tls_cert or (running.certificate if running else None)
+    if certificate is None:
         return None
     context = ssl.create_default_context()
     if is_loopback(record.reachable(config.client_host)):
         context.check_hostname = False
         # A file that holds no certificate is told by whoever serves with it; here it only means that nobody is trusted.
         with contextlib.suppress(OSError):
-            context.load_verify_locations(config.tls_cert)
+            context.load_verify_locations(certificate)
     return context
 
 

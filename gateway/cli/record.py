@@ -30,12 +30,14 @@ class Running(Struct):
     Attributes:
         client: the client port's URL, `ws://127.0.0.1:8080`.
         admin: the admin port's URL.
+        certificate: the file that proves it is this one, where it serves with TLS.
     """
 
     pid: int
     node: str
     client: str | None
     admin: str | None
+    certificate: str | None = None
 
 
 @contextlib.contextmanager
@@ -73,7 +75,8 @@ def of(node: Node) -> Running:
     config = node.config
     client = client_url(config, node.listener.port) if config.role != "admin" else None
     admin = admin_url(config, node.admin.port) if config.role != "edge" else None
-    return Running(os.getpid(), node.node_id, client, admin)
+    certificate = str(config.tls_cert.absolute()) if config.tls_cert is not None else None
+    return Running(os.getpid(), node.node_id, client, admin, certificate)
 
 
 def client_url(config: Config, port: int) -> str:

@@ -37,8 +37,8 @@ def ended(end: Ended) -> Text:
         return Text(f"! {verb}{until}{why}", "bold red")
     if end.code == 4505:
         return Text(f"! you were kicked{f': {clean(reason)}' if reason not in ('', 'kicked') else ''}", "bold red")
-    if end.code in (404, 426) or (end.code in range(200, 400)):
-        return Text(f"! this is not a gateway's client port (HTTP status {end.code})", "bold red")
+    if end.code < 1000 and not reason:
+        return Text(f"! that is not a gateway's client port (HTTP status {end.code})", "bold red")
     number = code if isinstance(code, int) else end.code
     return Text(f"! {_ENDS.get(number) or clean(reason) or 'closed'} ({number})", "bold red")
 

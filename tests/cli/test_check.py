@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import socket
 from pathlib import Path
 
@@ -41,8 +42,10 @@ def test_faults_of_settings_files_ports_and_store_are_told_in_one_run(tmp_path: 
 
 
 def test_an_empty_directory_is_all_that_serve_needs(tmp_path: Path) -> None:
-    done = run("check", "--client-port", "0", "--admin-port", "0", cwd=tmp_path)
+    done = run("check", "--client-port", "0", "--admin-port", "0", "--connections-max", "1000000", cwd=tmp_path)
     assert done.returncode == 0, done.stdout
+    if resource.getrlimit(resource.RLIMIT_NOFILE)[1] < 1_000_000:
+        assert "warning connections_max is 1000000, but this process may open only" in done.stdout
     assert "store: an embedded one will be started in data" in done.stdout
     assert list(tmp_path.iterdir()) == []
 
