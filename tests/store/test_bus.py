@@ -1,0 +1,209 @@
+"""A node's links to all masters together, on every kind of store."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from gateway.store import accounts, sessions
+from gateway.store.bus import Bus
+from gateway.store.call import Call
+from gateway.store.errors import OutcomeUnknown, StoreUnavailable
+from gateway.store.store import Store
+from tests.proxy import Proxy
+from tests.servers import Cluster, Server
+from tests.store.acts import TIMES, Acts
+from tests.waiting import eventually
+
+
+@asynccontextmanager
+async def running_bus(store: Store, **times: float) -> AsyncIterator[tuple[Bus, list[bytes]]]:
+    """A bus that is ready, and what is pushed to it."""
+    bus = Bus(store.topology, TIMES._replace(**times), 10_000)
+    bus.incarnation = "a.1"
+    pushes: list[bytes] = []
+    bus.on_push = pushes.append
+
+    async def tick() -> None:
+        while True:
+            bus.tick(asyncio.get_running_loop().time())
+            await asyncio.sleep(0.02)
+
+    assert not bus.ready
+    bus.start()
+    ticking = asyncio.create_task(tick())
+    try:
+        await eventually(lambda: bus.ready)
+        yield bus, pushes
+    finally:
+        ticking.cancel()
+        await bus.close()
+
+
+async def asked(bus: Bus, call: Call) -> Any:
+    answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    bus.call(call, lambda _, reply: answer.set_result(reply))
+    return await asyncio.wait_for(answer, 10)
+
+
+async def test_every_partition_is_reached_and_heard_on_its_own_link(acts: Acts) -> None:
+    async with running_bus(acts.store) as (bus, pushes):
+        assert bus.fault is None
+        assert len(bus.links) == len(acts.store.topology.masters)
+        channels = [bus.keys.node_channel(partition, "a.1") for partition in range(256)]
+        replies = await asyncio.gather(
+            *(asked(bus, Call(place, ("SPUBLISH", channel, f"m{place}"))) for place, channel in enumerate(channels))
+        )
+        assert replies == [1] * 256
+        await eventually(lambda: len(pushes) == 256)
+        assert {push.decode() for push in pushes} == {f"m{place}" for place in range(256)}
+        # What people PUBLISH, on whichever master, is heard once and kept apart from what Functions publish.
+        said: list[bytes] = []
+        bus.on_control = said.append
+        for master in acts.store.topology.masters:
+            await master.execute("PUBLISH", "gw:control", "dbob")
+        await eventually(lambda: len(said) == len(acts.store.topology.masters))
+        assert set(said) == {b"dbob"}
+        assert len(pushes) == 256
+
+
+async def test_functions_lost_by_the_server_are_loaded_again(acts: Acts) -> None:
+    async with running_bus(acts.store) as (bus, _):
+        for index, master in enumerate(acts.store.topology.masters):
+            await master.execute("FUNCTION", "FLUSH")
+            user = next(f"u{n}" for n in range(1000) if bus.topology.owner[bus.keys.partition(f"u{n}")] == index)
+            call = accounts.register(bus.keys, user)
+            assert isinstance(await asked(bus, call), StoreUnavailable)
+
+            async def registered(call: Call = call) -> bool:
+                reply = await asked(bus, call)
+                return not isinstance(reply, Exception) and reply[0] == 0
+
+            await eventually(registered)
+
+
+async def test_a_watched_channel_is_heard_again_after_a_break_until_it_is_let_go(acts: Acts) -> None:
+    user = acts.keys.user("bob")
+    async with running_bus(acts.store) as (bus, pushes):
+        answered: list[Any] = []
+        bus.watch(user.partition, user.watch_channel, lambda context, reply: answered.append((context, reply)), 1)
+        await eventually(lambda: answered == [(1, None)])
+
+        async def said(payload: str) -> int:
+            return int(await asked(bus, Call(user.partition, ("SPUBLISH", user.watch_channel, payload))))
+
+        assert await said("p1") == 1
+        bus.links[bus.topology.owner[user.partition]].rebuild("test")
+        assert bus.gate(user.partition).away
+        await eventually(lambda: bus.ready)
+        assert not bus.gate(user.partition).shut
+        assert await said("p2") == 1
+        bus.unwatch(user.watch_channel)
+        bus.unwatch(user.watch_channel)
+        assert await said("p3") == 0
+        assert pushes == [b"p1", b"p2"]
+
+
+async def test_under_a_new_incarnation_the_node_hears_its_new_channels_only(acts: Acts) -> None:
+    async with running_bus(acts.store) as (bus, pushes):
+        bus.rename("a.2")
+        await eventually(lambda: bus.ready)
+        for incarnation, heard in (("a.1", 0), ("a.2", 1)):
+            channel = bus.keys.node_channel(7, incarnation)
+            assert await asked(bus, Call(7, ("SPUBLISH", channel, incarnation))) == heard
+        await eventually(lambda: pushes == [b"a.2"])
+
+
+async def test_a_barrier_opens_when_everything_before_it_has_been_heard(valkey: Server) -> None:
+    async with Proxy(valkey.url) as proxy:
+        store = await Store.open(proxy.url)
+        try:
+            async with running_bus(store, probe_s=60) as (bus, pushes):
+                opened: list[object] = []
+                bus.on_open = opened.append
+                proxy.pause(to_server=False)
+                with valkey.client() as client:
+                    client.execute_command("SPUBLISH", bus.keys.node_channel(9, "a.1"), "drop")
+                bus.barrier()
+                assert bus.gate(9).shut
+                assert not bus.gate(9).away
+                assert not opened
+                proxy.resume()
+                await eventually(lambda: opened)
+                assert pushes == [b"drop"]
+                assert not bus.gate(9).shut
+                # A barrier that is not answered is a link that is not there.
+                proxy.pause(to_server=False)
+                bus.barrier()
+                proxy.cut()
+                proxy.resume()
+                await eventually(lambda: bus.gate(9).away)
+                await eventually(lambda: bus.ready)
+                assert not bus.gate(9).shut
+        finally:
+            await store.close()
+
+
+async def test_readiness_names_the_server_that_is_away_or_deaf(valkey: Server) -> None:
+    async with Proxy(valkey.url) as proxy:
+        store = await Store.open(proxy.url)
+        try:
+            async with running_bus(store, probe_s=0.05, probe_timeout_s=0.2) as (bus, _):
+                proxy.refuse()
+                await eventually(lambda: not bus.ready)
+                fault = bus.fault
+                assert fault is not None
+                assert "127.0.0.1" in fault
+                assert isinstance(await asked(bus, Call(0, ("PING",))), StoreUnavailable)
+                assert not bus.up
+                proxy.accept()
+                await eventually(lambda: bus.ready)
+                assert bus.fault is None
+        finally:
+            await store.close()
+
+
+async def test_one_master_away_leaves_the_partitions_of_the_others(cluster: Cluster) -> None:
+    store = await Store.open(cluster.url)
+    try:
+        async with running_bus(store, timeout_s=0.3, probe_s=0.05, probe_timeout_s=0.2) as (bus, _):
+            downs: list[frozenset[int]] = []
+            bus.on_down = downs.append
+            away = bus.topology.owner[0]
+            near = next(place for place in range(256) if bus.topology.owner[place] != away)
+            port = bus.links[away].endpoint.port
+            server = next(server for server in cluster.servers if server.url.endswith(f":{port}"))
+            server.pause()
+            try:
+                await eventually(lambda: downs)
+                assert downs[0] == {place for place in range(256) if bus.topology.owner[place] == away}
+                assert not bus.ready
+                assert isinstance(await asked(bus, Call(0, ("PING",))), StoreUnavailable | OutcomeUnknown)
+                assert await asked(bus, Call(near, ("PING",))) == b"PONG"
+            finally:
+                server.resume()
+            await eventually(lambda: bus.ready)
+    finally:
+        await store.close()
+
+
+async def test_a_map_that_has_become_wrong_is_read_again_and_all_links_are_rebuilt(cluster: Cluster) -> None:
+    store = await Store.open(cluster.url)
+    try:
+        # As after slots have moved while nobody looked.
+        store.topology.owner[:] = [0] * len(store.topology.owner)
+        bus = Bus(store.topology, TIMES, 1000)
+        bus.incarnation = "a.1"
+        bus.start()
+        try:
+            # SSUBSCRIBE is answered MOVED: the bus discovers, and comes up on the right links.
+            await eventually(lambda: bus.up)
+            assert set(bus.topology.owner) == {0, 1, 2}
+            call = sessions.count_of(bus.keys, "bob")
+            assert await asked(bus, call) == 0
+        finally:
+            await bus.close()
+    finally:
+        await store.close()
