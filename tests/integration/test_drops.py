@@ -186,6 +186,7 @@ async def test_a_deactivated_user_is_dropped_kept_out_and_may_come_back_when_rea
         assert (await sender.send("alice"))["code"] == 31029
         assert await b.services.accounts.reactivate(["alice"]) == 1
         back = await login(b, "alice", "?platform=web&device=d", token)
+        await eventually(lambda: not b.hub.of("alice")[0].catching_up)
         assert await everything(back) == [], "the inbox went with the account"
         assert (await sender.send("alice"))["type"] == "sent"
         await back.next("message")

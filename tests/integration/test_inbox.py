@@ -3,6 +3,7 @@
 import asyncio
 from typing import Any
 
+from gateway.node import Node
 from gateway.store import messages
 from tests.integration.fleet import claims_of, everything, two_nodes
 from tests.integration.raw import RawClient
@@ -25,6 +26,12 @@ async def fill(sender: Client, to: str, bodies: range) -> None:
     for body in bodies:
         sent = await sender.next("sent")
         assert sent["id"] == f"f{body}"
+
+
+async def nothing_more(node: Node, client: Client) -> list[dict[str, Any]]:
+    """What else comes once the replay is through; empty."""
+    await eventually(lambda: not any(each.catching_up for each in node.hub.of(client.welcome["user"])))
+    return await everything(client)
 
 
 def bodies_of(received: list[dict[str, Any]]) -> list[Any]:
@@ -51,7 +58,7 @@ async def test_since_goes_on_where_the_client_was_on_either_node_once_and_in_ord
             assert received[-1]["cursor"] == again.welcome["head"]
             # A replayed push says what the live one said.
             assert received[0] == first[3]
-            assert await everything(again) == []
+            assert await nothing_more(node, again) == []
             await again.close()
         await bob.close()
 
@@ -76,7 +83,7 @@ async def test_acks_say_where_a_device_begins_and_a_new_device_begins_where_any_
         assert (await phone.ask("ping"))["type"] == "pong"
         await phone.close()
         laptop = await login(a, "alice", "?platform=desktop&device=laptop", token)
-        assert await everything(laptop) == []
+        assert await nothing_more(a, laptop) == []
         assert laptop.welcome["cursor"] == received[3]["cursor"]
         # A session without a device has no acks of its own.
         bare = await login(a, "alice", "?platform=web", token)
@@ -139,7 +146,8 @@ async def test_recovered_is_false_where_something_may_be_missing(valkey: Server)
             await alice.close()
             alice = await login(node, "alice", f"?platform=web&device=d&since={since}")
             assert alice.welcome["recovered"] is recovered, since
-            assert bodies_of(await everything(alice)) == waiting, since
+            assert bodies_of(await receive(alice, len(waiting))) == waiting, since
+            assert await nothing_more(node, alice) == [], since
         for client in (alice, bob):
             await client.close()
 
