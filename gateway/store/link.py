@@ -29,6 +29,9 @@ Part = str | bytes | int
 BUFFER_BYTES_MAX = 32 * 1024 * 1024
 """Unwritten bytes at which the link refuses more: Redis reads slower than the gateway writes."""
 
+STALL_S = 0.25
+"""A pause between two ticks after which nothing is judged late before the sockets have been read."""
+
 _NOTHING: Any = object()
 
 
@@ -123,6 +126,7 @@ class Link(asyncio.Protocol):
         self._flushing = False
         self._writable = True
         self._lost = asyncio.Event()
+        self._ticked_at = self._loop.time()
         self._probe_token = b""
         self._probe_sent_at = 0.0
         self._probe_next_at = 0.0
@@ -309,7 +313,9 @@ class Link(asyncio.Protocol):
         Args:
             now: the event loop's time.
         """
-        if not self.up:
+        stood_still, self._ticked_at = now - self._ticked_at > STALL_S, now
+        if not self.up or stood_still:
+            # After a stall the timers run before the sockets are read: the answers may be waiting there.
             return
         self._fail_overdue(now)
         if self._probe_token and now - self._probe_sent_at > self.times.probe_timeout_s:
