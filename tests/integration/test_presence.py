@@ -258,3 +258,25 @@ async def test_a_reaper_takes_only_the_dead_incarnation(valkey: Server) -> None:
             names = [record.incarnation for record in await a.services.control.nodes()]
             assert len(names) == 2
             await alice.close()
+
+
+async def test_two_survivors_reap_a_dead_node_once(valkey: Server) -> None:
+    async with two_nodes(valkey.url, **BRISK) as (a, b), node_process(valkey.url, "c", **BRISK) as c:
+        users = [f"u{number}" for number in range(40)]
+        watchers = [await login(a, "walter"), await login(b, "wanda")]
+        clients = [await RawClient.open(c, await a.services.tokens.issue(user, None)) for user in users]
+        for watcher in watchers:
+            assert all(state["online"] for state in await watch(watcher, *users))
+        c.kill()
+        for watcher in watchers:
+            pushes = [await watcher.next("presence", 8.0) for _ in users]
+            assert sorted(each["user"] for each in pushes) == sorted(users)
+            assert not any(each["online"] for each in pushes)
+        for client in clients:
+            await client.until_end()
+        with valkey.client() as admin:
+            await eventually(lambda: not [key for key in admin.keys("*at:*") if ":c." in key])
+            await eventually(lambda: not [each for each in admin.zrange("gw:nodes", 0, -1) if "c." in each])
+        for watcher in watchers:
+            assert await everything(watcher) == []
+            await watcher.close()
