@@ -92,7 +92,7 @@ class Node:
         self.bus.incarnation = new_incarnation(self.node_id)
         self.hub = Hub()
         self.wheel = TimerWheel(self.clock.now())
-        self.services = Services.over(store, config, credentials, self.clock)
+        self.services = Services.over(store, config, credentials)
         self.context = NodeContext(
             config, self.clock, store, store.keys, self.bus, self.hub, self.wheel, self.services.settings
         )

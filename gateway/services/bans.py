@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from gateway.services.clock import Clock
 from gateway.services.drops import Acknowledgement, Drops
 from gateway.services.errors import Refused
 from gateway.store import accounts, drops
@@ -32,10 +31,9 @@ class Ban:
 class Bans:
     """What can be done about bans."""
 
-    def __init__(self, store: Store, drops: Drops, clock: Clock) -> None:
+    def __init__(self, store: Store, drops: Drops) -> None:
         self._store = store
         self._drops = drops
-        self._clock = clock
 
     async def ban(self, users: Sequence[str], *, minutes: int | None, reason: str = "") -> Acknowledgement:
         """Bans users and drops their live sockets; a new ban replaces the end of an older one.
@@ -50,7 +48,8 @@ class Bans:
         """
         if minutes is not None and not 1 <= minutes <= MINUTES_MAX:
             raise Refused(MINUTES_INVALID, f"minutes must be from 1 to {MINUTES_MAX}", "minutes")
-        until = 0 if minutes is None else self._clock.wall_ms() + minutes * 60_000
+        # In the store's time: it is what every connect is judged by.
+        until = 0 if minutes is None else await self._store.now_ms() + minutes * 60_000
         keys = self._store.keys
         return await self._drops.perform(users, lambda user, call: drops.ban(keys, user, call, until, reason))
 
@@ -61,7 +60,7 @@ class Bans:
 
     async def list(self, *, offset: int = 0, limit: int = LIST_MAX) -> list[Ban]:
         """Bans in force, the latest end first (those without an end before all)."""
-        keys, now = self._store.keys, self._clock.wall_ms()
+        keys, now = self._store.keys, await self._store.now_ms()
         calls = [drops.bans(keys, partition, now, offset + limit) for partition in range(keys.partitions)]
         found: list[tuple[float, str]] = []
         for reply in await self._store.execute_all(calls):
@@ -76,7 +75,7 @@ class Bans:
 
     async def forget_ended(self) -> None:
         """Takes ended bans out of the directories."""
-        keys, now = self._store.keys, self._clock.wall_ms()
+        keys, now = self._store.keys, await self._store.now_ms()
         await self._store.execute_all([drops.forget_ended_bans(keys, each, now) for each in range(keys.partitions)])
 
 

@@ -259,7 +259,8 @@ class ControlReceiver:
         if command.cmd == "ban":
             done = await self._bans.ban(users, minutes=command.minutes, reason=command.reason)
         elif command.cmd == "expire":
-            done = await self._tokens.expire(users, self._context.clock.wall_ms())
+            # Tokens bear the store's time; all that have been issued by now.
+            done = await self._tokens.expire(users, await self._context.store.now_ms() + 1)
         else:
             done = await self._control.kick(users=users, reason=command.reason)
         return {

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from gateway.config import Config, Credentials
 from gateway.services.accounts import Accounts
 from gateway.services.bans import Bans
-from gateway.services.clock import Clock
 from gateway.services.control import Control
 from gateway.services.drops import Drops
 from gateway.services.presence import Presence
@@ -30,15 +29,14 @@ class Services:
     tokens: Tokens
 
     @classmethod
-    def over(cls, store: Store, config: Config, credentials: Credentials, clock: Clock | None = None) -> Services:
+    def over(cls, store: Store, config: Config, credentials: Credentials) -> Services:
         """Builds them."""
-        clock = clock or Clock()
         drops = Drops(store, config.drop_wait_s)
         settings = Settings(store, config)
         accounts = Accounts(store, drops, config)
         return cls(
             accounts=accounts,
-            bans=Bans(store, drops, clock),
+            bans=Bans(store, drops),
             control=Control(store, drops),
             presence=Presence(store),
             relationships=Relationships(store, config.list_max),

@@ -11,7 +11,7 @@ from typing import Any
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from gateway.store import functions
+from gateway.store import functions, nodes
 from gateway.store.call import Call
 from gateway.store.errors import FunctionMissing, Moved, StoreError, StoreUnavailable
 from gateway.store.functions import Fault
@@ -101,6 +101,10 @@ class Store:
             await self.topology.discover()
         else:
             raise error
+
+    async def now_ms(self) -> int:
+        """The store's own time, Unix ms: what issue times, cut-offs and the ends of bans are measured in."""
+        return nodes.parse_time(await self.execute(nodes.time(self.keys)))
 
     async def execute_all(self, calls: Sequence[Call]) -> list[Any]:
         """Runs calls that do not depend on each other, pipelined a master at a time.

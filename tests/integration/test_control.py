@@ -1,6 +1,7 @@
 """The control channel: commands by hand, draining, settings, and what is no command at all."""
 
 import asyncio
+import time
 from typing import Any
 
 import httpx
@@ -11,7 +12,7 @@ from websockets.exceptions import InvalidStatus
 
 from gateway.metrics import METRICS
 from gateway.services.errors import Refused
-from tests.integration.fleet import claims_of, online, two_nodes
+from tests.integration.fleet import MovableClock, claims_of, online, two_nodes
 from tests.integration.raw import RawClient
 from tests.nodes import login, open_socket, running_node
 from tests.proxy import Proxy
@@ -252,6 +253,32 @@ async def test_many_acts_at_once_are_each_acknowledged(valkey: Server) -> None:
         assert banned.nodes_silent == []
         for number, client in enumerate(clients):
             assert (await client.closed())[0] == (4505 if number < 10 else 4502)
+
+
+async def test_more_acts_than_connections_wait_for_one_another(valkey: Server) -> None:
+    async with running_node(valkey.url) as node:
+        kicks = (node.services.control.kick(users=[f"u{n}" for n in range(10)]) for _ in range(20))
+        looks = (node.services.presence.online(f"u{n}") for n in range(200))
+        assert len(await asyncio.gather(*kicks, *looks)) == 220
+
+
+async def test_a_nodes_own_clock_neither_ends_a_ban_nor_spares_a_token(valkey: Server) -> None:
+    """Ends and cut-offs are the store's time, as the issue times of tokens are."""
+    clock = MovableClock()
+    async with running_node(valkey.url, clock) as node:
+        token = await node.services.tokens.issue("alice", None)
+        alice = await login(node, "alice", token=token)
+        clock.wall_ahead_ms = -3_600_000 + 4_000
+        publish(valkey, {"cmd": "expire", "user": "alice"})
+        assert (await alice.closed())[0] == 4501
+        await node.services.bans.ban(["alice"], minutes=1)
+        (ban,) = await node.services.bans.list()
+        assert ban.until_ms is not None
+        assert abs(ban.until_ms - time.time() * 1000 - 60_000) < 5000
+        await node.services.bans.forget_ended()
+        clock.wall_ahead_ms = 3_600_000
+        await node.services.bans.forget_ended()
+        assert await node.services.bans.list() == [ban]
 
 
 async def test_two_drops_of_one_user_at_once_are_both_acknowledged(valkey: Server) -> None:
