@@ -32,6 +32,9 @@ log = structlog.get_logger(__name__)
 PARALLEL_MAX = 8
 """Drops of one act that wait at the same time, each on a connection of its own."""
 
+WAITING_MAX = 32
+"""Drops of all acts of this process that do: well under the connections there are, so that other calls find one."""
+
 POLL_S = 0.5
 """How long one wait for answers lasts before the leases of the silent nodes are looked at."""
 
@@ -68,6 +71,7 @@ class Drops:
     def __init__(self, store: Store, wait_s: float) -> None:
         self._store = store
         self._wait_s = wait_s
+        self._all = asyncio.Semaphore(WAITING_MAX)
 
     async def perform(self, users: Iterable[str], drop: Callable[[str, str], Call]) -> Acknowledgement:
         """Drops each user.
@@ -80,7 +84,7 @@ class Drops:
         places = asyncio.Semaphore(PARALLEL_MAX)
 
         async def one(user: str) -> Acknowledgement:
-            async with places:
+            async with places, self._all:
                 return await self._perform_one(user, drop)
 
         parts = await asyncio.gather(*(one(user) for user in dict.fromkeys(users)))

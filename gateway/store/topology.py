@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
-from redis.asyncio import Redis
+from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -113,6 +113,11 @@ class Master:
                 if endpoint.ssl.verify_mode == ssl.CERT_NONE:
                     options |= {"ssl_cert_reqs": "none", "ssl_check_hostname": False}
         self.client: Redis = Redis(**options)
+        pool = self.client.connection_pool
+        # Redis' own pool fails the call that finds all connections in use; this one lets it wait for one.
+        self.client.connection_pool = BlockingConnectionPool(
+            connections_max, timeout_s, pool.connection_class, **pool.connection_kwargs
+        )
 
     async def execute(self, *command: Part) -> Any:
         """Runs one command.
