@@ -79,6 +79,7 @@ class Admission:
         try:
             self.authenticate(session, command.token, device, platform, since)
         except Refusal as refusal:
+            METRICS.connections_refused += 1
             session.cut(refusal.closing())
 
     def _take(self, session: Session, claims: Claims) -> None:
