@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -40,7 +41,7 @@ def example(message: Struct) -> dict[str, Any]:
 
 def schema() -> dict[str, Any]:
     """JSON Schema 2020-12 of everything that goes over the socket, and of close reasons."""
-    definitions = _definitions("#/$defs/{name}")
+    definitions = dict(_definitions("#/$defs/{name}"))
     groups = {"Command": commands.COMMANDS, "Reply": replies.REPLIES, "Push": pushes.PUSHES}
     for name, types in groups.items():
         definitions[name] = {"anyOf": [{"$ref": f"#/$defs/{each.__name__}"} for each in types]}
@@ -54,6 +55,7 @@ def schema() -> dict[str, Any]:
     }
 
 
+@functools.cache
 def _definitions(template: str) -> dict[str, Any]:
     types = (*commands.COMMANDS, *replies.REPLIES, *pushes.PUSHES, CloseReason)
     _, definitions = msgspec.json.schema_components(types, ref_template=template)

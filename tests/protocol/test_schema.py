@@ -21,8 +21,9 @@ def named(message: Struct) -> str:
     return type(message).__name__
 
 
-@pytest.mark.parametrize("path", sorted(schema.documents()))
+@pytest.mark.parametrize("path", [schema.SCHEMA_PATH, schema.ASYNCAPI_PATH, schema.README_PATH])
 def test_the_committed_document_is_fresh(path: str) -> None:
+    assert set(schema.documents()) == {schema.SCHEMA_PATH, schema.ASYNCAPI_PATH, schema.README_PATH}
     assert (ROOT / path).read_text("utf-8") == schema.documents()[path], "run: gateway docs"
 
 
