@@ -7,6 +7,7 @@ import time
 
 import httpx
 import jwt
+import orjson
 import structlog
 
 from gateway.core.claims import Key, Verifier
@@ -41,7 +42,7 @@ class Jwks:
                 wait = max(self._least_s, REFRESH_S)
                 try:
                     await self.fetch(client)
-                except (httpx.HTTPError, ValueError, jwt.PyJWTError) as error:
+                except (httpx.HTTPError, ValueError) as error:
                     self.fault = str(error) or type(error).__name__
                     log.warning("the app's keys could not be fetched", url=self._url, reason=self.fault)
                     wait = self._least_s
@@ -54,14 +55,17 @@ class Jwks:
 
     async def fetch(self, client: httpx.AsyncClient) -> None:
         """One fetch. Raises httpx.HTTPError, or ValueError where the answer is no usable JWKS."""
-        response = await client.get(self._url)
-        response.raise_for_status()
-        if len(response.content) > BYTES_MAX:
-            raise ValueError(f"the JWKS is larger than {BYTES_MAX} bytes")
-        body = response.json()
-        if not isinstance(body, dict):
-            raise ValueError("the JWKS is not a JSON object")
-        keys = tuple(_key(each, self._algorithms) for each in jwt.PyJWKSet.from_dict(body).keys)
+        body = bytearray()
+        async with client.stream("GET", self._url) as response:
+            response.raise_for_status()
+            async for part in response.aiter_bytes():
+                body += part
+                if len(body) > BYTES_MAX:
+                    raise ValueError(f"the JWKS is larger than {BYTES_MAX} bytes")
+        listed = orjson.loads(body)
+        if not isinstance(listed, dict) or not isinstance(listed.get("keys"), list):
+            raise ValueError("the JWKS is not a JSON object with a list of keys")
+        keys = (_key(each, self._algorithms) for each in listed["keys"])
         usable = tuple(key for key in keys if key is not None)
         if not usable:
             raise ValueError("the JWKS has no key for the configured algorithms")
@@ -69,10 +73,17 @@ class Jwks:
         self.fault = None
 
 
-def _key(each: jwt.PyJWK, algorithms: frozenset[str]) -> Key | None:
+def _key(each: object, algorithms: frozenset[str]) -> Key | None:
+    """One entry of the set; None where it is none that may sign here, or none that can be understood."""
+    if not isinstance(each, dict):
+        return None
+    try:
+        parsed = jwt.PyJWK(each)
+    except (jwt.PyJWTError, ValueError, TypeError, AttributeError, LookupError):
+        return None
     # A key serves the one algorithm it names (or its type implies), and never as an HMAC secret.
-    if each.algorithm_name not in algorithms or each.algorithm_name.startswith("HS"):
+    if parsed.algorithm_name not in algorithms or parsed.algorithm_name.startswith("HS"):
         return None
-    if each.public_key_use not in (None, "sig"):
+    if parsed.public_key_use not in (None, "sig"):
         return None
-    return Key(each.key, frozenset({each.algorithm_name}), foreign=True, kid=each.key_id)
+    return Key(parsed.key, frozenset({parsed.algorithm_name}), foreign=True, kid=parsed.key_id)
