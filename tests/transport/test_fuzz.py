@@ -3,22 +3,23 @@
 import asyncio
 import itertools
 import json
+import multiprocessing
 import socket
 import struct
-import threading
 from collections.abc import Iterator
-from typing import Any
+from multiprocessing.connection import Connection
+from typing import Any, NamedTuple
 
 import orjson
 import pytest
 import uvloop
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 from websockets.sync.client import connect
 
-from gateway.node import Node
 from gateway.protocol import examples, schema
-from tests.nodes import address, running_node
+from tests.nodes import running_node
 from tests.servers import Server
 from tests.transport.wire import CLOSE, TEXT, frame, upgrade_request
 from tests.waiting import wait_until
@@ -28,57 +29,89 @@ PONG = b'"type":"pong"'
 LAST = frame(TEXT, b'{"type":"ping","id":"last"}')
 
 
+class State(NamedTuple):
+    """What the node's process tells when asked: what went wrong, how many connections, whose sessions."""
+
+    faults: list[str]
+    connections: int
+    users: list[str]
+
+
+async def serve(url: str, pipe: Connection) -> None:
+    """A node in a process of its own: hypothesis minds other users of the random module."""
+    loop, stopped = asyncio.get_running_loop(), asyncio.Event()
+    faults: list[str] = []
+    loop.set_exception_handler(lambda _, context: faults.append(repr(context)))
+    # No gap can come from a slow machine, or a session would be held up in the middle of an example.
+    with capture_logs() as events:
+        async with running_node(url, role="edge", gap_ms=10_000) as node:
+            tokens = [await node.services.tokens.issue(user, user.title()) for user in ("mallory", "healthy")]
+            pipe.send((node.listener.port, *tokens))
+
+            def answer() -> None:
+                if pipe.recv() == "stop":
+                    stopped.set()
+                    return
+                errors = [repr(event) for event in events if event["log_level"] in ("error", "critical")]
+                users = [session.user for session in node.hub]
+                pipe.send(State(faults + errors, len(node.listener.connections), users))
+
+            loop.add_reader(pipe.fileno(), answer)
+            await stopped.wait()
+            loop.remove_reader(pipe.fileno())
+
+
+def process(url: str, pipe: Connection) -> None:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(serve(url, pipe))
+
+
 class Fuzzed:
-    """A node on a loop of its own in a thread, what it raised, and a healthy client on it."""
+    """That node, and a healthy client on it."""
 
     def __init__(self, url: str) -> None:
-        self.faults: list[Any] = []
-        self.token = ""
-        self.node: Node
-        self._url = url
-        self._loop: asyncio.AbstractEventLoop
-        self._ready = threading.Event()
-        self._stop: asyncio.Event
-        self._thread = threading.Thread(target=self._run)
-
-    def _run(self) -> None:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(self._serve())
-
-    async def _serve(self) -> None:
-        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
-        self._loop.set_exception_handler(lambda _, context: self.faults.append(context))
-        # No gap can come from a slow machine, or a session would be held up in the middle of an example.
-        async with running_node(self._url, role="edge", gap_ms=10_000, list_max=100_000) as node:
-            self.node = node
-            self.token = await node.services.tokens.issue("mallory", "Mallory")
-            healthy = await node.services.tokens.issue("healthy", "Healthy")
-            self.healthy_token = healthy
-            self._ready.set()
-            await self._stop.wait()
+        spawn = multiprocessing.get_context("spawn")
+        self._pipe, theirs = spawn.Pipe()
+        self._process = spawn.Process(target=process, args=(url, theirs))
 
     def __enter__(self) -> "Fuzzed":
-        self._thread.start()
-        assert self._ready.wait(DEADLINE_S)
-        headers = {"Authorization": f"Bearer {self.healthy_token}"}
-        self._connecting = connect(address(self.node), additional_headers=headers, compression=None, proxy=None)
+        self._process.start()
+        assert self._pipe.poll(30)
+        self._port, self.token, healthy = self._pipe.recv()
+        headers = {"Authorization": f"Bearer {healthy}"}
+        uri = f"ws://127.0.0.1:{self._port}/v1/connect"
+        self._connecting = connect(uri, additional_headers=headers, compression=None, proxy=None)
         self._healthy = self._connecting.__enter__()
         assert json.loads(self._healthy.recv(DEADLINE_S))["type"] == "welcome"
         return self
 
     def __exit__(self, *error: Any) -> None:
         self._connecting.__exit__(None, None, None)
-        self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join()
+        self._pipe.send("stop")
+        self._process.join(DEADLINE_S)
+        ended = self._process.exitcode
+        self._process.kill()
+        self._process.join()
+        self._process.close()
+        self._pipe.close()
+        assert ended == 0
+
+    def state(self) -> State:
+        self._pipe.send("state")
+        assert self._pipe.poll(DEADLINE_S)
+        state: State = self._pipe.recv()
+        return state
 
     def check(self) -> None:
         """The node has raised nothing and serves the healthy client."""
         self._healthy.send('{"type":"ping","id":"h"}')
-        assert PONG.decode() in str(self._healthy.recv(DEADLINE_S))
-        assert self.faults == []
+        while PONG.decode() not in str(self._healthy.recv(DEADLINE_S)):
+            # What the others send it.
+            pass
+        assert self.state().faults == []
 
     def dial(self) -> socket.socket:
-        client = socket.create_connection(("127.0.0.1", self.node.listener.port), DEADLINE_S)
+        client = socket.create_connection(("127.0.0.1", self._port), DEADLINE_S)
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return client
 
@@ -249,8 +282,8 @@ def test_any_token_is_refused_by_a_close(fuzzed: Fuzzed, token: str) -> None:
 
 
 def test_nothing_is_left_of_all_that(fuzzed: Fuzzed) -> None:
-    wait_until(lambda: len(fuzzed.node.listener.connections) == 1)
-    assert {session.user for session in fuzzed.node.hub} == {"healthy"}
+    wait_until(lambda: fuzzed.state().connections == 1)
+    assert fuzzed.state().users == ["healthy"]
     with fuzzed.session() as client:
         client.sendall(frame(CLOSE, struct.pack("!H", 1000)))
         assert until_end(client).endswith(struct.pack("!BBH", 0x88, 2, 1000))
