@@ -374,14 +374,19 @@ class Session:
             on_settled()
 
     def fence(self) -> None:
-        """The link to the session's partition broke: what is queued waits until the session is reclaimed."""
+        """The link to the session's partition broke: what is queued waits until the session is reclaimed.
+
+        All but ``error`` replies, which a gap's barrier may have held back until now: they pass while fenced.
+        """
         self.move(Event.LINK_BROKEN)
         self.catching_up = True
+        errors = [payload for payload in self.outgoing if payload.startswith(_ERROR)]
         if self.withheld is None:
-            self.withheld = self.outgoing
-        else:
-            self.withheld += self.outgoing
-        self.outgoing = []
+            self.withheld = []
+        self.withheld += [payload for payload in self.outgoing if not payload.startswith(_ERROR)]
+        self.outgoing = errors
+        if errors:
+            self.wire.wake()
 
     def unfence(self, now: float) -> None:
         """The session was reclaimed: it goes on where it was."""
@@ -472,6 +477,9 @@ class Session:
         if self.refused_in_row >= FLOOD_REFUSALS_MAX:
             self.cut(Closing.of(codes.RATE_LIMITED, "kept sending over the rate", retry_after_ms=wait_ms))
 
+
+_ERROR = b'{"type":"error"'
+"""How every encoded ``error`` reply begins, and nothing else."""
 
 OPEN_GATE = Gate()
 """The gate of a session whose user, and so whose partition, is not known yet."""

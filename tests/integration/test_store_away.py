@@ -12,6 +12,7 @@ from websockets.exceptions import InvalidStatus
 from gateway.node import Node
 from tests.integration.fleet import (
     BRISK,
+    MovableClock,
     claims_of,
     everything,
     online,
@@ -274,6 +275,28 @@ async def test_a_connect_of_unknown_outcome_leaves_nobody_online(valkey: Server)
             proxy.resume()
             await online(b, "bob", False)
             assert len(a.hub) == 0
+
+
+async def test_an_error_that_a_gaps_barrier_held_back_is_said_when_the_store_turns_out_to_be_away(
+    valkey: Server,
+) -> None:
+    clock = MovableClock()
+    async with Proxy(valkey.url) as proxy:
+        changes = BRISK | {"probe_timeout_s": 30.0, "lease_s": 60.0}
+        async with running_node(proxy.url, clock, node_id="a", **changes) as a:
+            alice = await login(a, "alice")
+            session = a.hub.of("alice")[0]
+            proxy.pause(to_server=False)
+            await alice.say({"type": "send", "id": "early", "to": "alice", "body": 1})
+            await eventually(lambda: session.pending == 1)
+            clock.jump(0.5)
+            await eventually(lambda: session.gate.shut)
+            # First the send's deadline passes, then the barrier's: the link is given up and cannot be made anew.
+            await eventually(lambda: not a.bus.up)
+            proxy.refuse()
+            assert (await alice.next("error", 2.0))["code"] == 504
+            assert (await alice.send("alice"))["code"] == 503
+            await alice.close()
 
 
 async def test_a_watch_that_was_refused_watches_nobody(valkey: Server) -> None:
