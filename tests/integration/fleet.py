@@ -25,8 +25,8 @@ BRISK = {
     "lease_s": 2.0,
     "lease_renew_s": 0.4,
     "probe_s": 0.3,
-    "probe_timeout_s": 0.4,
-    "store_timeout_ms": 400,
+    "probe_timeout_s": 0.8,
+    "store_timeout_ms": 800,
     "drop_wait_s": 3.0,
 }
 """Short deadlines, so that outages and their ends are noticed in test time."""

@@ -11,7 +11,7 @@ from tests.integration.raw import RawClient
 from tests.servers import Server
 
 WAYS = ("header", "subprotocol", "auth")
-BAN_ROUNDS = 400
+BAN_ROUNDS = 350
 OTHER_ROUNDS = 60
 
 
