@@ -53,7 +53,8 @@ class MovableClock(Clock):
 
 @asynccontextmanager
 async def two_nodes(url: str, **changes: Any) -> AsyncIterator[tuple[Node, Node]]:
-    """Two nodes, ``a`` and ``b``, over one store."""
+    """Two nodes, ``a`` and ``b``, over one store; their admin ports stay shut."""
+    changes = {"role": "edge"} | changes
     async with running_node(url, node_id="a", **changes) as a, running_node(url, node_id="b", **changes) as b:
         yield a, b
 
