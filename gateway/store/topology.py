@@ -156,10 +156,17 @@ async def again_if_unsent(
         raise translate(error) from error
 
 
+_AFTER_SENDING = ("Connection closed by server", "Error while reading")
+"""How redis-py words a connection that ended while an answer was waited for; it has no other sign. (Where the write
+failed, Redis has at most half a command, which it does not run.)"""
+
+
 def translate(error: Exception) -> Exception:
     """redis-py's exceptions in the words of store.errors."""
     if isinstance(error, RedisTimeoutError | asyncio.TimeoutError):
         return OutcomeUnknown(f"Redis did not answer in time: {error}")
+    if isinstance(error, RedisConnectionError) and any(words in str(error) for words in _AFTER_SENDING):
+        return OutcomeUnknown(f"the connection to Redis broke before the answer: {error}")
     if isinstance(error, RedisConnectionError | OSError):
         return StoreUnavailable(f"Redis is away: {error}")
     if isinstance(error, ResponseError):

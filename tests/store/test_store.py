@@ -69,6 +69,24 @@ async def test_a_call_is_not_repeated_when_its_outcome_is_unknown(valkey: Server
             await store.close()
 
 
+async def test_a_connection_that_breaks_before_the_answer_leaves_the_outcome_unknown(valkey: Server) -> None:
+    async with Proxy(valkey.url) as proxy:
+        store = await Store.open(proxy.url, timeout_s=5)
+        try:
+            call = accounts.get(store.keys, "bob")._replace(command=("INCR", "n"))
+            assert await store.execute(call) == 1
+            proxy.pause(to_server=False)
+            asked = asyncio.create_task(store.execute(call))
+            with valkey.client() as client:
+                await eventually(lambda: client.get("n") == "2")
+            proxy.cut()
+            with pytest.raises(OutcomeUnknown):
+                await asked
+            proxy.resume()
+        finally:
+            await store.close()
+
+
 async def test_a_dedicated_connection_stays_one_and_the_same(acts: Acts) -> None:
     async with acts.store.dedicated(3) as connection:
         first = await connection.execute_command("CLIENT", "ID")
