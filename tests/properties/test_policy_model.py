@@ -1,0 +1,493 @@
+"""Random acts at the Functions against a model of the rules: every verdict, drop, push, session and inbox entry."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Coroutine, Iterator
+from typing import Any, TypeVar
+
+import orjson
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from gateway.protocol import pushes
+from gateway.services.relationships import Relationships
+from gateway.store import accounts, drops, messages, relationships, sessions
+from gateway.store.call import Call
+from gateway.store.relationships import Intent
+from gateway.store.store import Store
+from tests.properties.policy_model import INBOX_MAX, LIST_MAX, SESSIONS_MAX, Live, Model, Place, Token
+from tests.servers import Server
+from tests.store.acts import NOW_MS, Acts, Ear, asked, exactly, link_to, session
+
+USERS = ("ann", "bob+1_x=@y.z-", "cat", "dan")
+NODES = ("a.1", "b.1")
+FAR_FUTURE_MS = 9_000_000_000_000
+T = TypeVar("T")
+
+users = st.sampled_from(USERS)
+others = st.lists(users, min_size=1, max_size=2, unique=True)
+nodes = st.sampled_from(NODES)
+yes = st.booleans()
+# What an act does to a session that its node hears of, or does not.
+hears = st.sampled_from([True, True, True, False])
+
+
+class World:
+    """A store, an ear on each node's channels and one on the watchers', and a loop to run them in."""
+
+    def __init__(self, url: str) -> None:
+        self._runner = asyncio.Runner()
+        self._loop = self._runner.get_loop()
+        self.store = self.run(Store.open(url, partitions=16))
+        self.acts = Acts(self.store)
+        self.friends = Relationships(self.store, LIST_MAX)
+        keys = [self.store.keys.user(name) for name in USERS]
+        self._ears = {node: self._ear([user.node_channel + node for user in keys]) for node in NODES}
+        self._watchers = self._ear([user.watch_channel for user in keys])
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        return self._loop.run_until_complete(work)
+
+    def _ear(self, channels: list[str]) -> Ear:
+        async def listening() -> Ear:
+            ear = Ear(link_to(self.store.topology.masters[0].endpoint, sorted(set(channels))))
+            await ear.listen()
+            return ear
+
+        return self.run(listening())
+
+    def empty(self) -> None:
+        self.run(self.store.topology.masters[0].execute("FLUSHALL"))
+        self.heard()
+
+    def heard(self) -> Counter[tuple[object, ...]]:
+        """Everything published since the last time, in the model's words."""
+        return self.run(self._heard())
+
+    async def _heard(self) -> Counter[tuple[object, ...]]:
+        everything = await asyncio.gather(*(ear.heard() for ear in (*self._ears.values(), self._watchers)))
+        found: Counter[tuple[object, ...]] = Counter()
+        for node, payloads in zip((*self._ears, None), everything, strict=True):
+            for payload in payloads:
+                found[_read(node, payload)] += 1
+        return found
+
+    async def ask_all(self, calls: list[Call]) -> list[Any]:
+        """Replies of many calls, batched on a hot link: looking must cost less than acting."""
+        replies: list[Any] = []
+        link = self._watchers.link
+        for call in calls:
+            link.post(call.command, lambda _, reply: replies.append(reply))
+        await asked(link, "PING")
+        return replies
+
+    def close(self) -> None:
+        async def close() -> None:
+            for ear in (*self._ears.values(), self._watchers):
+                await ear.link.close()
+            await self.store.close()
+
+        self.run(close())
+        self._runner.close()
+
+
+def _read(node: str | None, payload: bytes) -> tuple[object, ...]:
+    """A published payload in the model's words; what the wire's structs do not know is an error."""
+    letter, rest = payload[:1].decode(), payload[1:]
+    if letter == "d":
+        drop = drops.parse(rest)
+        return ("d", node, drop.user, drop.sessions, drop.close_code, drop.code, drop.all)
+    user, *parts = rest.split(b"\n", 2)
+    name = user.decode()
+    if letter == "m":
+        message = exactly(parts[1], pushes.Message)
+        assert (message.to, parts[0] == b"") == (name, message.cursor is None)
+        return ("m", node, name, message.mid, message.cursor is None)
+    if letter == "e":
+        change = exactly(parts[1], pushes.SessionChanged)
+        assert parts[0].decode() == change.session
+        return ("e", node, name, change.event, change.session, change.device, change.platform)
+    if letter == "p":
+        push = exactly(parts[1], pushes.Presence)
+        assert (int(parts[0]), push.user) == (push.version, name)
+        return ("p", name, push.online, tuple(push.platforms), push.version)
+    if letter == "s":
+        return ("s", node, name, parts[0] == b"1")
+    return (letter, name, frozenset(orjson.loads(parts[0])))
+
+
+class Policies(RuleBasedStateMachine):
+    """The acts. ``ghosts`` are sessions that their node still holds and Redis does not."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__()
+        self.world = world
+        self.acts = world.acts
+        self.keys = world.acts.keys
+        self.run = world.run
+        world.empty()
+        self.model = Model(USERS)
+        self.live: dict[str, Any] = {}
+        self.ghosts: dict[str, Live] = {}
+        self.tokens: dict[str, list[Token]] = {name: [] for name in USERS}
+        self.epochs: dict[str, str] = {}
+        self.places: dict[str, list[tuple[int, Place]]] = {name: [] for name in USERS}
+        self.touched: set[str] = set()
+        self.count = 0
+
+    def do(self, call: Any) -> Any:
+        return self.run(self.acts.do(call))
+
+    def next(self) -> int:
+        self.count += 1
+        return self.count
+
+    # Who there is.
+
+    @initialize()
+    def begin(self) -> None:
+        for name in USERS[:3]:
+            self.register(name)
+
+    @rule(name=users)
+    def register(self, name: str) -> None:
+        user = self.model.users[name]
+        reply = self.do(accounts.register(self.keys, name))
+        if user.deactivated:
+            assert reply[0] == 31029
+        else:
+            assert (reply[0], reply[2]) == (0, 0 if user.registered else 1)
+            user.registered = True
+
+    @rule(name=users, muted=yes)
+    def mute(self, name: str, muted: bool) -> None:
+        self.do(accounts.mute(self.keys, name, muted))
+        self.model.mute(name, muted)
+
+    @rule(friends_only=yes)
+    def set_friends_only(self, friends_only: bool) -> None:
+        self.model.friends_only = friends_only
+
+    @rule(policy=st.sampled_from(["platform", "single", "unlimited", "refuse"]))
+    def set_device_policy(self, policy: str) -> None:
+        self.model.device_policy = policy
+
+    # Lists.
+
+    @rule(name=users, which=st.sampled_from(["block", "allow"]), members=others, add=yes)
+    def edit(self, name: str, which: Any, members: list[str], add: bool) -> None:
+        members = [member for member in members if member != name]
+        if not members:
+            return
+        reply = self.do(relationships.edit(self.keys, name, which, "add" if add else "remove", members, LIST_MAX))
+        assert reply == self.model.edit(name, which, members, add)
+
+    @rule(name=users, on=yes)
+    def set_allowlist(self, name: str, on: bool) -> None:
+        self.do(relationships.set_allowlist(self.keys, name, on))
+        self.model.users[name].allowlist_on = on
+
+    @rule(pair=st.lists(users, min_size=2, max_size=2, unique=True), add=yes, dies=yes)
+    def befriend(self, pair: list[str], add: bool, dies: bool) -> None:
+        smaller, larger = sorted(pair)
+        op = "add" if add else "remove"
+        reply = self.do(relationships.befriend(self.keys, op, pair[0], pair[1], LIST_MAX))
+        assert reply[0] == self.model.decide_friendship((smaller, larger), add)
+        if reply[0] == 0 and reply[1] and not dies:
+            intent = Intent(smaller, larger, op, str(reply[1]), reply[2].decode())
+            self.do(relationships.befriend_half(self.keys, intent))
+            self.do(relationships.befriended(self.keys, intent))
+            self.model.finish_friendship((smaller, larger))
+
+    @rule()
+    def sweep(self) -> None:
+        assert self.run(self.world.friends.sweep(FAR_FUTURE_MS)) == len(self.model.intents)
+        for pair in list(self.model.intents):
+            self.model.finish_friendship(pair)
+
+    # Messages.
+
+    @rule(data=st.data(), sender=users, to=users, retry=yes, ephemeral=st.sampled_from([False, False, True]))
+    def send(self, data: st.DataObject, sender: str, to: str, retry: bool, ephemeral: bool) -> None:
+        known = [mid for _, mid in self.model.users[to].inbox] if retry else []
+        mid = data.draw(st.sampled_from([f"m{self.next()}", *known]))
+        expected, first = self.model.relay(sender, to, mid, retry=retry, ephemeral=ephemeral)
+        flags = ("m" if self.model.users[sender].muted else "") + ("f" if self.model.friends_only else "")
+        flags += ("r" if retry else "") + ("e" if ephemeral else "")
+        reply = self.run(self.acts.send(sender, to, flags=flags, mid=mid, inbox_max=INBOX_MAX))
+        assert reply[0] == expected
+        if expected:
+            return
+        if first is not None:
+            assert messages.parse_id(reply[1]) == first
+        elif ephemeral:
+            assert reply[1] == b""
+        else:
+            place = messages.parse_id(reply[1])
+            self.model.stored(to, mid, place)
+            self.places[to].append((self.model.users[to].epochs, place))
+        assert (reply[2] > 0) == bool(self.model.users[to].sessions)
+
+    @rule(data=st.data(), name=users, device=st.sampled_from(["d1", "d2"]), stale=st.sampled_from([False, False, True]))
+    def ack(self, data: st.DataObject, name: str, device: str, stale: bool) -> None:
+        user = self.model.users[name]
+        if not user.inbox or name not in self.epochs:
+            return
+        place = data.draw(st.sampled_from(user.inbox))[0]
+        epoch = self.run(self.acts.field(name, "epoch"))
+        assert epoch is not None
+        moved = self.run(self.acts.ack(name, device, "f00" if stale else epoch, place))
+        assert moved == (0 if stale else self.model.ack(name, device, place))
+
+    # Sessions.
+
+    @rule(
+        data=st.data(),
+        name=users,
+        node=nodes,
+        device=st.sampled_from([None, "d1", "d2"]),
+        platform=st.sampled_from(["ios", "android", "web"]),
+    )
+    def connect(self, data: st.DataObject, name: str, node: str, device: str | None, platform: str) -> None:
+        token = self._token(data, name)
+        since = data.draw(st.sampled_from([None, None, *self.places[name][-4:]]))
+        model = Live(f"s{self.next()}", name, node, device, platform, token)
+        user = self.model.users[name]
+        expected, replaced = self.model.connect(model)
+        real = session(name, model.id, device=device, platform=platform, issued_at=token.issued_at, jti=token.jti)
+        cursor = None
+        if since is not None:
+            known = since[0] == user.epochs and name in self.epochs
+            cursor = (self.epochs[name] if known else "f00", "{}-{}".format(*since[1]))
+        reply = self.run(
+            self.acts.connect(real, node, policy=self.model.device_policy, sessions_max=SESSIONS_MAX, since=cursor)
+        )
+        assert reply[0] == expected
+        if expected:
+            if expected == 31009:
+                assert reply[1] == user.ban_end
+            return
+        self.epochs[name] = real.epoch
+        start, recovered = self.model.replay(
+            model, since[1] if since else None, cursor is not None and cursor[0] != "f00"
+        )
+        assert (messages.parse_id(reply[3]), bool(reply[5])) == (start, recovered)
+        assert messages.parse_id(reply[4]) == user.head
+        assert bool(reply[6]) == user.muted
+        self.live[model.id] = real
+        for gone in replaced:
+            self.ghosts[gone.id] = gone
+
+    def _token(self, data: st.DataObject, name: str) -> Token:
+        fresh = Token(NOW_MS + 10 * self.next(), f"t{self.count}")
+        token = data.draw(st.sampled_from([fresh, fresh, *self.tokens[name][-3:]]))
+        if token is fresh:
+            self.tokens[name].append(token)
+        return token
+
+    def _pick(self, data: st.DataObject, ghosts: bool = False) -> Live | None:
+        held = [each for user in self.model.users.values() for each in user.sessions.values()]
+        held += self.ghosts.values() if ghosts else ()
+        return data.draw(st.sampled_from(held)) if held else None
+
+    @rule(data=st.data(), node=nodes)
+    def disconnect(self, data: st.DataObject, node: str) -> None:
+        """By the owner, by another incarnation, or of a session that is no longer there."""
+        picked = self._pick(data, ghosts=True)
+        if picked is None:
+            return
+        self._disconnect(picked, node)
+
+    def _disconnect(self, picked: Live, node: str) -> None:
+        self.touched.add(picked.user)
+        expected = self.model.disconnect(picked, node)
+        assert self.run(self.acts.disconnect(self.live[picked.id], node)) == expected
+        if expected or picked.node == node:
+            self.ghosts.pop(picked.id, None)
+
+    @rule(data=st.data())
+    def reap(self, data: st.DataObject) -> None:
+        """Its node is taken for dead; it is not."""
+        picked = self._pick(data)
+        if picked is not None:
+            self._disconnect(picked, picked.node)
+            self.ghosts[picked.id] = picked
+
+    @precondition(lambda self: self.live)
+    @rule(data=st.data(), node=nodes)
+    def reclaim(self, data: st.DataObject, node: str) -> None:
+        picked = self._pick(data, ghosts=True)
+        if picked is None:
+            return
+        real = self.live[picked.id]
+        expected = self.model.reclaim(picked, node)
+        reply = self.run(self.acts.reclaim(real, node, policy=self.model.device_policy))
+        assert reply[0] == expected
+        if expected == 0:
+            self.ghosts.pop(picked.id, None)
+            assert bool(reply[1]) == self.model.users[picked.user].muted
+        else:
+            # As the node does: what is refused leaves.
+            self._disconnect(picked, picked.node)
+
+    @rule(data=st.data(), node=nodes)
+    def refresh(self, data: st.DataObject, node: str) -> None:
+        picked = self._pick(data, ghosts=True)
+        if picked is None:
+            return
+        token = self._token(data, picked.user)
+        real = self.live[picked.id]
+        expected = self.model.refresh(picked, token, node)
+        reply = self.do(sessions.refresh(self.keys, real, node, token.issued_at, token.jti))
+        assert reply[0] == expected
+        if expected == 0:
+            real.issued_at, real.jti = token.issued_at, token.jti
+
+    @rule(watcher=users, name=users)
+    def watch(self, watcher: str, name: str) -> None:
+        user = self.model.users[name]
+        state = sessions.parse_watch(self.do(sessions.watch(self.keys, name, watcher)))
+        hidden = user.registered and watcher in user.block
+        assert (state.visible, state.version) == (not hidden, user.version)
+        assert state.online == (not hidden and bool(user.sessions))
+        assert tuple(state.platforms) == (() if hidden else self.model.platforms(user))
+        assert (state.last_seen is not None) == (not hidden and user.was_online)
+
+    # Drops.
+
+    def _dropped(self, reply: Any, selected: list[Live], heard: bool) -> None:
+        count, told = drops.parse_dropped(reply)
+        assert count == len(selected)
+        assert sorted(told) == sorted({each.node for each in selected})
+        if heard:
+            for each in selected:
+                self._disconnect(each, each.node)
+
+    @rule(name=users, end=st.sampled_from([0, 1, FAR_FUTURE_MS]), heard=hears)
+    def ban(self, name: str, end: int, heard: bool) -> None:
+        """Until lifted, until a time long past (it has ended by itself), or until a time far away."""
+        selected = self.model.ban(name, end, over=end == 1)
+        self._dropped(self.do(drops.ban(self.keys, name, "c", end, "why")), selected, heard)
+
+    @rule(name=users)
+    def unban(self, name: str) -> None:
+        user = self.model.users[name]
+        assert self.do(drops.unban(self.keys, name)) == (user.ban_end is not None)
+        user.banned, user.ban_end = False, None
+
+    @rule(data=st.data(), name=users, after=st.integers(0, 1), keep=hears.map(lambda heard: not heard), heard=hears)
+    def expire(self, data: st.DataObject, name: str, after: int, keep: bool, heard: bool) -> None:
+        """At or just after the instant of one of the user's tokens."""
+        if not self.tokens[name]:
+            return
+        cut_off = data.draw(st.sampled_from(self.tokens[name])).issued_at + after
+        selected = self.model.expire(name, cut_off, keep)
+        self._dropped(self.do(drops.expire(self.keys, name, "c", cut_off, keep)), selected, heard)
+
+    @rule(data=st.data(), name=users, heard=hears)
+    def revoke(self, data: st.DataObject, name: str, heard: bool) -> None:
+        if not self.tokens[name]:
+            return
+        jti = data.draw(st.sampled_from(self.tokens[name])).jti
+        selected = self.model.revoke(name, jti)
+        self._dropped(self.do(drops.revoke(self.keys, name, "c", jti)), selected, heard)
+
+    @rule(name=users, heard=hears)
+    def deactivate(self, name: str, heard: bool) -> None:
+        selected = self.model.deactivate(name)
+        self._dropped(self.do(drops.deactivate(self.keys, name, "c")), selected, heard)
+
+    @rule(name=users)
+    def reactivate(self, name: str) -> None:
+        user = self.model.users[name]
+        assert self.do(drops.reactivate(self.keys, name)) == user.deactivated
+        user.deactivated = False
+
+    @rule(data=st.data(), by=st.sampled_from(["", "session", "device"]), heard=hears)
+    def kick(self, data: st.DataObject, by: str, heard: bool) -> None:
+        picked = self._pick(data, ghosts=True)
+        if picked is None or (by == "device" and picked.device is None):
+            return
+        wanted = {"": "", "session": picked.id, "device": picked.device or ""}[by]
+        selects = {
+            "": None,
+            "session": lambda each: each.id == wanted,
+            "device": lambda each: each.device == wanted,
+        }[by]
+        selected = self.model.drop(picked.user, 4505, 4505, selects)
+        self._dropped(self.do(drops.kick(self.keys, picked.user, "c", "bye", by, wanted)), selected, heard)
+
+    # What must hold after every act.
+
+    @invariant()
+    def exactly_what_the_rules_say_was_published(self) -> None:
+        published, self.model.published = self.model.published, Counter()
+        assert self.world.heard() == published
+
+    @invariant()
+    def every_sender_gets_the_verdict_of_the_rules(self) -> None:
+        """Asked with messages that leave nothing behind; those that nobody can hear, so as not to be heard above."""
+        self.run(self._judge())
+
+    async def _judge(self) -> None:
+        calls, expected = [], []
+        for to, user in self.model.users.items():
+            for sender in USERS:
+                flags = ("m" if self.model.users[sender].muted else "") + ("f" if self.model.friends_only else "")
+                place, command = messages.relay(self.keys, sender, to, flags + "e", "", b"}", 1, 1, 1)
+                calls.append(Call(place, (*command[:-2], "nobody:", 1)))
+                expected.append(self.model.verdict(sender, user) if user.registered else 404)
+        assert [reply[0] for reply in await self.world.ask_all(calls)] == expected
+
+    @invariant()
+    def redis_holds_what_the_model_holds(self) -> None:
+        self.run(self._compare())
+
+    async def _compare(self) -> None:
+        calls = []
+        for name in USERS:
+            calls += [
+                sessions.list_of(self.keys, name),
+                messages.read(self.keys, name, (0, 0), 100),
+                relationships.page(self.keys, name, "block", None, 100),
+                relationships.page(self.keys, name, "allow", None, 100),
+                relationships.page(self.keys, name, "friends", None, 100),
+            ]
+        replies = await self.world.ask_all(calls)
+        for index, (name, user) in enumerate(self.model.users.items()):
+            listed, inbox, *lists = replies[5 * index : 5 * index + 5]
+            held = {each.session: (each.node, each.device, each.issued_at) for each in sessions.parse_list(listed)}
+            assert held == {each.id: (each.node, each.device, each.token.issued_at) for each in user.sessions.values()}
+            assert [messages.parse_id(place) for place, _ in inbox] == [place for place, _ in user.inbox]
+            for reply, expected in zip(lists, (user.block, user.allow, user.friends), strict=True):
+                assert {entry.user for entry in relationships.parse_page(reply, 100)[0]} == expected, name
+
+
+@pytest.fixture
+def world(valkey: Server) -> Iterator[World]:
+    world = World(valkey.url)
+    yield world
+    world.close()
+
+
+def test_the_functions_do_what_the_rules_say(world: World) -> None:
+    run_state_machine_as_test(
+        lambda: Policies(world),
+        settings=settings(
+            max_examples=200,
+            stateful_step_count=40,
+            deadline=None,
+            suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large],
+        ),
+    )
