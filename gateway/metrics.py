@@ -24,6 +24,8 @@ class Metrics:
     sessions_closed: int = _counter("sessions that ended, for whatever reason")
     messages_relayed: int = _counter("direct messages stored (or, ephemeral, handed on)")
     messages_refused: int = _counter("direct messages refused by policy, limits or the store")
+    messages_echoed: int = _counter("copies stored for the sender's other devices")
+    echoes_lost: int = _counter("copies for the sender's other devices that could not be stored")
     messages_delivered: int = _counter("messages written to clients, replays included")
     messages_replayed: int = _counter("messages written to clients out of the inbox")
     ephemeral_dropped: int = _counter("ephemeral messages for a session that was catching up")

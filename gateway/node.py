@@ -127,6 +127,7 @@ class Node:
         self.admin = AdminServer(application, config)
         self._received: dict[int, Callable[[bytes], None]] = {
             ord("m"): self.relay.received,
+            ord("o"): self.relay.received_echo,
             ord("d"): self.drops.received,
             ord("e"): self.admission.other_session,
             ord("s"): self.admission.muted,

@@ -157,6 +157,7 @@ class Session:
     Attributes:
         forwarded: the last inbox entry that was sent to the client.
         seen: while catching up, the highest live push that was held back because the replay will bring it.
+        echoes: whether the user has another device, so that what this one sends is echoed.
         pending: store calls outstanding on this session's behalf.
     """
 
@@ -167,6 +168,7 @@ class Session:
         "catching_up",
         "connected_at",
         "device",
+        "echoes",
         "epoch",
         "expires_at",
         "forwarded",
@@ -222,6 +224,7 @@ class Session:
         self.expires_at: int | None = None
         self.jti = ""
         self.muted = False
+        self.echoes = False
         self.epoch = ""
         self.forwarded: StreamId = START
         self.seen: StreamId = START
@@ -353,6 +356,11 @@ class Session:
         self.forwarded = place
         self.send(payload)
         return True
+
+    def pass_over(self, place: StreamId) -> None:
+        """An inbox entry that this session sent itself: it has it already."""
+        if not self.catching_up and place > self.forwarded:
+            self.forwarded = place
 
     def caught_up(self, through: StreamId) -> bool:
         """Ends the catching up when the replay has reached all that was seen live; else another batch is needed."""

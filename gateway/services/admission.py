@@ -164,12 +164,13 @@ class Admission:
         self.leave(session)
 
     def _admit(self, session: Session, reply: list[Any]) -> None:
-        _, connected_at, epoch, start, head, recovered, muted, order = reply
+        _, connected_at, epoch, start, head, recovered, muted, order, others = reply
         context = self._context
         session.connected_at = connected_at
         session.order = order.decode()
         session.epoch = epoch.decode()
         session.muted = bool(muted)
+        session.echoes = bool(others)
         session.forwarded = messages.parse_id(start)
         end = messages.parse_id(head)
         session.move(Event.ADMITTED)
@@ -276,8 +277,10 @@ class Admission:
         user, session_id, push = payload[1:].split(b"\n", 2)
         other = session_id.decode()
         for session in self._context.hub.of(user.decode()):
-            if session.id != other and session.state is State.LIVE:
-                session.send(push)
+            if session.id != other:
+                session.echoes = True
+                if session.state is State.LIVE:
+                    session.send(push)
 
     # Going.
 

@@ -66,7 +66,9 @@ class Relay:
             now_ms,
         )
         session.pending += 1
-        self._post(partition, call, self._relayed, (session, command.id, mid, now_ms))
+        # A user with one device pays nothing for the echo but this look.
+        echo = tail if session.echoes and not command.ephemeral and command.to != session.user else None
+        self._post(partition, call, self._relayed, (session, command.id, mid, now_ms, echo))
 
     def _flags(self, session: Session, command: commands.Send, now: float) -> str:
         flags = "f" if self._settings.live.friends_only else ""
@@ -83,8 +85,8 @@ class Relay:
             flags += "e"
         return flags
 
-    def _relayed(self, context: tuple[Session, str, str, int], reply: Any) -> None:
-        session, command_id, mid, now_ms = context
+    def _relayed(self, context: tuple[Session, str, str, int, bytes | None], reply: Any) -> None:
+        session, command_id, mid, now_ms, echo = context
         if isinstance(reply, Exception):
             METRICS.messages_refused += 1
             session.refuse(command_id, refusals.of_fault(reply))
@@ -93,10 +95,41 @@ class Relay:
             place = reply[1]
             sent_at = int(place[: place.index(b"-")]) if place else now_ms
             session.reply(replies.Sent(command_id, mid, sent_at, reply[2] > 0))
+            if echo is not None:
+                self._echo(session, echo)
         else:
             METRICS.messages_refused += 1
             session.refuse(command_id, refusals.of_code(reply[0]))
         session.settle()
+
+    def _echo(self, session: Session, tail: bytes) -> None:
+        """Puts the message into the sender's own inbox, for the sender's other devices."""
+        if session.device is not None:
+            tail = b'%b,"device":%b}' % (tail[:-1], _json(session.device))
+        call = messages.echo(
+            self._keys, session.user, session.id, tail, self._inbox_max, self._settings.live.retention_ms
+        )
+        session.pending += 1
+        self._context.bus.call(call, self._echoed, session)
+
+    def _echoed(self, session: Session, reply: Any) -> None:
+        if isinstance(reply, bytes):
+            METRICS.messages_echoed += 1
+        else:
+            # The message itself is stored and `sent` was right; what is missing is the copy on the other devices.
+            METRICS.echoes_lost += 1
+        session.settle()
+
+    def received_echo(self, payload: bytes) -> None:
+        """One ``o`` push: ``o<user>\\n<session that sent it>\\n<stream id>\\n<the push's JSON>``."""
+        user, origin, raw, push = payload[1:].split(b"\n", 3)
+        place = messages.parse_id(raw)
+        sender = origin.decode()
+        for session in self._hub.of(user.decode()):
+            if session.id == sender:
+                session.pass_over(place)
+            elif session.deliver(place, push):
+                METRICS.messages_delivered += 1
 
     def received(self, payload: bytes) -> None:
         """One ``m`` push: ``m<user>\\n<stream id or nothing>\\n<the push's JSON>``."""

@@ -259,6 +259,23 @@ local function relay(keys, args)
   return {0, id, reached}
 end
 
+-- echo: the sender's own copy of a message that was relayed, for the sender's other devices.
+-- KEYS user, inbox, ack; ARGS user, session that sent it, tail, inbox limit, retention ms, node channel prefix
+-- Returns the stream id, or INBOX_FULL or NO_SUCH_USER.
+local function echo(keys, args)
+  local user = redis.call('HMGET', keys[1], 'policy', 'nodes', 'epoch')
+  if not user[1] then return NO_SUCH_USER end
+  local limit = tonumber(args[4])
+  if redis.call('XLEN', keys[2]) >= limit and not make_room(keys[2], keys[1], keys[3], limit, tonumber(args[5])) then
+    return INBOX_FULL
+  end
+  local id = redis.call('XADD', keys[2], '*', 'm', args[3])
+  local payload = 'o' .. args[1] .. '\n' .. args[2] .. '\n' .. id .. '\n{"type":"message","cursor":"' .. user[3] .. '.'
+    .. id .. '","sent_at":' .. string.sub(id, 1, string.find(id, '-', 1, true) - 1) .. ',' .. args[3]
+  for node in string.gmatch(user[2] or '', '%S+') do redis.call('SPUBLISH', args[6] .. node, payload) end
+  return id
+end
+
 -- What connect, reclaim and refresh check alike, in the order of server-api.md section 5 point 32.
 -- Returns nil, or {code, until}.
 local function refused(user_key, revoked_key, issued_at, jti, now)
@@ -316,7 +333,7 @@ end
 -- KEYS user, sessions, at (this incarnation's), revoked, inbox, ack
 -- ARGS user, session, incarnation, device, platform, issued_at, jti, address, device policy, sessions limit,
 --      since epoch, since id, retention ms, node channel prefix, watch channel
--- Returns {0, connected_at, epoch, start, head, recovered, muted, order} or {code, until}.
+-- Returns {0, connected_at, epoch, start, head, recovered, muted, order, other devices (1 or 0)} or {code, until}.
 local function connect(keys, args)
   local order = time_us()
   local now = math.floor(order / 1000)
@@ -356,7 +373,11 @@ local function connect(keys, args)
   local floor = redis.call('HGET', keys[1], 'floor') or '0-0'
   local head = last_id(keys[5])
   local start, recovered = replay_start(keys, record[2], floor, device, args[11], args[12], head)
-  return {0, now, record[2], start, head, recovered, record[3] == '1' and 1 or 0, number(order)}
+  -- Whether the user has another device, online or known by its acks: only then are sends echoed.
+  local known = redis.call('HLEN', keys[6])
+  if device ~= '' then known = known - redis.call('HEXISTS', keys[6], device) end
+  local others = (#joined > 1 or known > 0) and 1 or 0
+  return {0, now, record[2], start, head, recovered, record[3] == '1' and 1 or 0, number(order), others}
 end
 
 -- Whether a session of the same device, or of the same class where the policy keeps one a class, came after `order`:
@@ -791,6 +812,7 @@ end
 
 register_gw('version', function() return VERSION end, 'no-writes')
 register_gw('relay', relay)
+register_gw('echo', echo)
 register_gw('connect', connect)
 register_gw('reclaim', reclaim)
 register_gw('disconnect', disconnect, 'allow-oom')

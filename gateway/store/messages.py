@@ -56,6 +56,22 @@ def relay(
     )
 
 
+def echo(keys: Keys, user_id: str, session: str, tail: bytes, inbox_max: int, retention_ms: int) -> Call:
+    """The sender's own copy, for the sender's other devices; replies with its stream id, or a code."""
+    user = keys.user(user_id)
+    return function(
+        user.partition,
+        "echo",
+        (user.user, user.inbox, user.ack),
+        user_id,
+        session,
+        tail,
+        inbox_max,
+        retention_ms,
+        user.node_channel,
+    )
+
+
 def read(keys: Keys, user_id: str, after: StreamId, count: int = REPLAY_BATCH) -> Call:
     """The inbox entries after a place, oldest first."""
     user = keys.user(user_id)

@@ -68,7 +68,7 @@ def connect(
 ) -> Call:
     """May this session live; if so it does from here on.
 
-    The reply is ``[0, connected_at, epoch, start, head, recovered, muted, order]`` or ``[code, until]``.
+    The reply is ``[0, connected_at, epoch, start, head, recovered, muted, order, others]`` or ``[code, until]``.
     """
     epoch, place = since or ("", "")
     return _registration(keys, "connect", session, incarnation, device_policy, sessions_max, epoch, place, retention_ms)
