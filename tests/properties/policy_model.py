@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 NO_SUCH_USER, BLOCKED, NOT_ALLOWED, NOT_FRIENDS, MUTED, INBOX_FULL = 404, 405, 407, 25469, 20106, 20607
 BANNED, REPLACED, BANNED_ONLINE, EXPIRED, REFUSED_DEVICE = 31009, 31010, 31011, 31020, 31023
-TOO_MANY, DEACTIVATED, LIST_FULL = 31024, 31029, 25467
+TOO_MANY, DEACTIVATED, LIST_FULL, KICKED = 31024, 31029, 25467, 4505
 
 SESSIONS_MAX = 3
 LIST_MAX = 2
@@ -53,6 +53,7 @@ class User:
     ban_end: int | None = None
     void_before: int = 0
     revoked: set[str] = field(default_factory=set)
+    dropped: set[str] = field(default_factory=set)
     muted: bool = False
     block: set[str] = field(default_factory=set)
     allow: set[str] = field(default_factory=set)
@@ -119,6 +120,21 @@ class Model:
         """The message that ``relay`` let through got this place."""
         self.users[to].inbox.append((place, mid))
         self.users[to].head = place
+
+    def echo(self, session: Live, mid: str) -> int:
+        """The sender's own copy, for the other devices."""
+        user = self.users[session.user]
+        if not user.registered:
+            return NO_SUCH_USER
+        if not self._room(user):
+            return INBOX_FULL
+        for node in self._nodes(user.sessions.values()):
+            self._publish("o", node, user.name, session.id, mid)
+        return 0
+
+    def has_other_devices(self, session: Live) -> bool:
+        user = self.users[session.user]
+        return len(user.sessions) > 1 or bool(user.acks.keys() - {session.device})
 
     def _room(self, user: User) -> bool:
         for choose in (min, max):
@@ -195,6 +211,8 @@ class Model:
         code = self.refused(user, session.token)
         if code:
             return BANNED_ONLINE if code == BANNED else code
+        if session.id in user.dropped:
+            return KICKED
         if self._overtaken(user, session):
             return REPLACED
         before = list(user.sessions.values())
@@ -248,8 +266,9 @@ class Model:
     # Drops.
 
     def drop(self, name: str, close_code: int, code: int, selects: Callable[[Live], bool] | None) -> list[Live]:
-        """Tells the nodes of the sessions selected; they stay until their node has cut them."""
+        """Tells the nodes of the sessions selected; they stay until their node has cut them, and never come back."""
         selected = [each for each in self.users[name].sessions.values() if selects is None or selects(each)]
+        self.users[name].dropped |= {each.id for each in selected}
         for node in self._nodes(selected):
             ids = frozenset(each.id for each in selected if each.node == node)
             self._publish("d", node, name, ids, close_code, code, selects is None)

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import orjson
 import pytest
+import uvloop
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
@@ -34,7 +35,7 @@ class World:
     """A node on a loop that stands still between acts."""
 
     def __init__(self, url: str) -> None:
-        self._runner = asyncio.Runner()
+        self._runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
         self._loop = self._runner.get_loop()
         self._stack = AsyncExitStack()
         self.node = self.run(self._stack.enter_async_context(running_node(url, inbox_max=1000)))
@@ -282,8 +283,8 @@ def test_a_running_node_does_what_the_rules_say_and_a_dropped_user_gets_nothing_
     run_state_machine_as_test(
         lambda: LivePolicies(world),
         settings=settings(
-            max_examples=30,
-            stateful_step_count=25,
+            max_examples=60,
+            stateful_step_count=30,
             deadline=None,
             suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
         ),

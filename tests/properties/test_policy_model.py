@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import orjson
 import pytest
+import uvloop
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -28,7 +29,7 @@ from gateway.store.relationships import Intent
 from gateway.store.store import Store
 from tests.properties.policy_model import INBOX_MAX, LIST_MAX, SESSIONS_MAX, Live, Model, Place, Token
 from tests.servers import Server
-from tests.store.acts import NOW_MS, Acts, Ear, asked, exactly, link_to, session
+from tests.store.acts import NOW_MS, RETENTION_MS, Acts, Ear, exactly, link_to, session
 
 USERS = ("ann", "bob+1_x=@y.z-", "cat", "dan")
 NODES = ("a.1", "b.1")
@@ -47,7 +48,7 @@ class World:
     """A store, an ear on each node's channels and one on the watchers', and a loop to run them in."""
 
     def __init__(self, url: str) -> None:
-        self._runner = asyncio.Runner()
+        self._runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
         self._loop = self._runner.get_loop()
         self.store = self.run(Store.open(url, partitions=16))
         self.acts = Acts(self.store)
@@ -69,11 +70,17 @@ class World:
 
     def empty(self) -> None:
         self.run(self.store.topology.masters[0].execute("FLUSHALL"))
-        self.heard()
+        self.look([])
 
-    def heard(self) -> Counter[tuple[object, ...]]:
-        """Everything published since the last time, in the model's words."""
-        return self.run(self._heard())
+    def look(self, calls: list[Call]) -> tuple[Counter[tuple[object, ...]], list[Any]]:
+        """Everything published since the last time, in the model's words, and the replies of calls that only look.
+
+        They travel in one batch on a hot link: looking must cost less than acting.
+        """
+        replies: list[Any] = []
+        for call in calls:
+            self._watchers.link.post(call.command, lambda _, reply: replies.append(reply))
+        return self.run(self._heard()), replies
 
     async def _heard(self) -> Counter[tuple[object, ...]]:
         everything = await asyncio.gather(*(ear.heard() for ear in (*self._ears.values(), self._watchers)))
@@ -82,15 +89,6 @@ class World:
             for payload in payloads:
                 found[_read(node, payload)] += 1
         return found
-
-    async def ask_all(self, calls: list[Call]) -> list[Any]:
-        """Replies of many calls, batched on a hot link: looking must cost less than acting."""
-        replies: list[Any] = []
-        link = self._watchers.link
-        for call in calls:
-            link.post(call.command, lambda _, reply: replies.append(reply))
-        await asked(link, "PING")
-        return replies
 
     def close(self) -> None:
         async def close() -> None:
@@ -114,6 +112,12 @@ def _read(node: str | None, payload: bytes) -> tuple[object, ...]:
         message = exactly(parts[1], pushes.Message)
         assert (message.to, parts[0] == b"") == (name, message.cursor is None)
         return ("m", node, name, message.mid, message.cursor is None)
+    if letter == "o":
+        place, push = parts[1].split(b"\n", 1)
+        message = exactly(push, pushes.Message)
+        assert message.cursor is not None
+        assert message.cursor.endswith("." + place.decode())
+        return ("o", node, name, parts[0].decode(), message.mid)
     if letter == "e":
         change = exactly(parts[1], pushes.SessionChanged)
         assert parts[0].decode() == change.session
@@ -239,6 +243,20 @@ class Policies(RuleBasedStateMachine):
             self.places[to].append((self.model.users[to].epochs, place))
         assert (reply[2] > 0) == bool(self.model.users[to].sessions)
 
+    @rule(data=st.data())
+    def echo(self, data: st.DataObject) -> None:
+        picked = self._pick(data, ghosts=True)
+        if picked is None:
+            return
+        mid = f"m{self.next()}"
+        expected = self.model.echo(picked, mid)
+        tail = f'"mid":"{mid}","from":"{picked.user}","to":"x","kind":"text","body":1,"device":"d1"}}'.encode()
+        reply = self.do(messages.echo(self.keys, picked.user, picked.id, tail, INBOX_MAX, RETENTION_MS))
+        if expected:
+            assert reply == expected
+        else:
+            self.model.stored(picked.user, mid, messages.parse_id(reply))
+
     @rule(data=st.data(), name=users, device=st.sampled_from(["d1", "d2"]), stale=st.sampled_from([False, False, True]))
     def ack(self, data: st.DataObject, name: str, device: str, stale: bool) -> None:
         user = self.model.users[name]
@@ -285,6 +303,7 @@ class Policies(RuleBasedStateMachine):
         assert (messages.parse_id(reply[3]), bool(reply[5])) == (start, recovered)
         assert messages.parse_id(reply[4]) == user.head
         assert bool(reply[6]) == user.muted
+        assert bool(reply[8]) == self.model.has_other_devices(model)
         self.live[model.id] = real
         for gone in replaced:
             self.ghosts[gone.id] = gone
@@ -431,30 +450,30 @@ class Policies(RuleBasedStateMachine):
     # What must hold after every act.
 
     @invariant()
-    def exactly_what_the_rules_say_was_published(self) -> None:
-        published, self.model.published = self.model.published, Counter()
-        assert self.world.heard() == published
+    def redis_and_the_model_agree(self) -> None:
+        """On what was published, on what is held, and on every sender's verdict."""
+        expected, self.model.published = self.model.published, Counter()
+        holdings, verdicts = self._holdings(), self._verdicts()
+        published, replies = self.world.look([*holdings, *verdicts])
+        assert published == expected
+        self._compare(replies[: len(holdings)])
+        assert [reply[0] for reply in replies[len(holdings) :]] == [
+            self.model.verdict(sender, user) if user.registered else 404
+            for user in self.model.users.values()
+            for sender in USERS
+        ]
 
-    @invariant()
-    def every_sender_gets_the_verdict_of_the_rules(self) -> None:
-        """Asked with messages that leave nothing behind; those that nobody can hear, so as not to be heard above."""
-        self.run(self._judge())
-
-    async def _judge(self) -> None:
-        calls, expected = [], []
-        for to, user in self.model.users.items():
+    def _verdicts(self) -> list[Call]:
+        """Messages that leave nothing behind, on channels that nobody hears."""
+        calls = []
+        for to in USERS:
             for sender in USERS:
                 flags = ("m" if self.model.users[sender].muted else "") + ("f" if self.model.friends_only else "")
                 place, command = messages.relay(self.keys, sender, to, flags + "e", "", b"}", 1, 1, 1)
                 calls.append(Call(place, (*command[:-2], "nobody:", 1)))
-                expected.append(self.model.verdict(sender, user) if user.registered else 404)
-        assert [reply[0] for reply in await self.world.ask_all(calls)] == expected
+        return calls
 
-    @invariant()
-    def redis_holds_what_the_model_holds(self) -> None:
-        self.run(self._compare())
-
-    async def _compare(self) -> None:
+    def _holdings(self) -> list[Call]:
         calls = []
         for name in USERS:
             calls += [
@@ -464,7 +483,9 @@ class Policies(RuleBasedStateMachine):
                 relationships.page(self.keys, name, "allow", None, 100),
                 relationships.page(self.keys, name, "friends", None, 100),
             ]
-        replies = await self.world.ask_all(calls)
+        return calls
+
+    def _compare(self, replies: list[Any]) -> None:
         for index, (name, user) in enumerate(self.model.users.items()):
             listed, inbox, *lists = replies[5 * index : 5 * index + 5]
             held = {each.session: (each.node, each.device, each.issued_at) for each in sessions.parse_list(listed)}

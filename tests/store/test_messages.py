@@ -7,7 +7,7 @@ import orjson
 from gateway.protocol import pushes
 from gateway.protocol.codes import Code
 from gateway.store import accounts, drops, messages, relationships
-from tests.store.acts import DAY_MS, NODE, NOW_MS, OTHER, Acts, exactly
+from tests.store.acts import DAY_MS, NODE, NOW_MS, OTHER, RETENTION_MS, Acts, exactly
 
 AWKWARD = "a+b=c_d.e@f-G"
 """A user id of every character that the default pattern allows."""
@@ -90,6 +90,25 @@ async def test_a_message_reaches_the_inbox_and_every_node_with_a_session_in_one_
     [(stored_at, tail)] = await acts.entries(AWKWARD)
     # The replay composes in Python what the live push is composed of in Lua.
     assert messages.push(one.epoch, stored_at, tail) == push
+
+
+async def test_the_senders_other_devices_get_a_copy_that_names_where_it_came_from(acts: Acts) -> None:
+    await acts.register(AWKWARD)
+    one = await acts.joined(AWKWARD, "s1", NODE, device="d1")
+    await acts.joined(AWKWARD, "s2", OTHER, device="d2")
+    tail = f'"mid":"m1","from":"{AWKWARD}","to":"bob","kind":"text","body":1,"device":"d1"}}'.encode()
+    async with acts.hearing(AWKWARD, NODE, OTHER) as ears:
+        call = messages.echo(acts.keys, AWKWARD, one.id, tail, 1, RETENTION_MS)
+        place = (await acts.do(call)).decode()
+        heard = [await ear.heard() for ear in ears]
+        assert await acts.do(call) == Code.INBOX_FULL
+    assert heard[0] == heard[1]
+    user, origin, at, push = heard[0][0][1:].split(b"\n", 3)
+    assert (user.decode(), origin.decode(), at.decode()) == (AWKWARD, "s1", place)
+    message = exactly(push, pushes.Message)
+    assert (message.device, message.to, message.cursor) == ("d1", "bob", f"{one.epoch}.{place}")
+    assert await acts.inbox(AWKWARD) == ["m1"]
+    assert await acts.do(messages.echo(acts.keys, "nobody", "s9", tail, 1, RETENTION_MS)) == Code.NO_SUCH_USER
 
 
 async def test_nobody_online_means_stored_and_not_reached(acts: Acts) -> None:

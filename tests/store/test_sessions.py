@@ -344,6 +344,20 @@ async def test_reclaim_is_refused_for_what_was_revoked_meanwhile(acts: Acts) -> 
     ]
 
 
+async def test_what_a_cut_off_node_did_not_hear_dropped_is_not_reclaimed(acts: Acts) -> None:
+    """A kick leaves no other record, and a ban may have been lifted again."""
+    await acts.register("bob")
+    kicked = await acts.joined("bob", "s1")
+    banned = await acts.joined("bob", "s2")
+    await acts.do(drops.kick(acts.keys, "bob", "", "", "session", "s1"))
+    assert (await acts.reclaim(banned))[0] == 0
+    await acts.do(drops.ban(acts.keys, "bob", "", 0, ""))
+    await acts.do(drops.unban(acts.keys, "bob"))
+    assert [(await acts.reclaim(who))[0] for who in (kicked, banned)] == [4505, 4505]
+    # What connects anew is another session.
+    await acts.joined("bob", "s3")
+
+
 @pytest.mark.parametrize(
     ("policy", "newer", "still_there", "outcome"),
     [
