@@ -4,102 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
-import pytest
-
-from gateway.store import messages
 from gateway.store.errors import OutcomeUnknown, StoreRefused, StoreUnavailable
-from gateway.store.link import Endpoint, Link, LinkTimes
+from gateway.store.link import Link
 from gateway.store.topology import parse
 from tests.proxy import Proxy
 from tests.servers import Server
-from tests.store.acts import NOW_MS, RETENTION_MS, TIMES, Acts, asked, link_to
+from tests.store.acts import asked, link_to
+from tests.store.links import PROBE, eventually_answered, frozen, linked, published, quick
 from tests.waiting import eventually
-
-PROBE = "probe"
-
-
-class Watcher:
-    """What a link told its owner."""
-
-    def __init__(self) -> None:
-        self.ups = 0
-        self.downs = 0
-        self.unsettled = 0
-        self.missing = 0
-        self.pushes: list[bytes] = []
-
-    def options(self) -> dict[str, Any]:
-        return {"on_up": self._up, "on_down": self._down, "on_unsettled": self._unsettled, "on_missing": self._missing}
-
-    def _up(self, _: Link) -> None:
-        self.ups += 1
-
-    def _down(self, _: Link) -> None:
-        self.downs += 1
-
-    def _unsettled(self, _: Link) -> None:
-        self.unsettled += 1
-
-    def _missing(self, _: Link) -> None:
-        self.missing += 1
-
-
-@asynccontextmanager
-async def linked(url: str, channels: list[str] | None = None, **options: Any) -> AsyncIterator[tuple[Link, Watcher]]:
-    """A link that is up, ticking; probes are answered as the bus answers them."""
-    told = Watcher()
-    link = link_to(
-        parse(url).endpoint, [*(channels or []), PROBE], **(told.options() | {"probe_channel": PROBE} | options)
-    )
-
-    def push(payload: bytes) -> None:
-        if not (payload[:1] == b"q" and link.probe_echo(payload[1:])):
-            told.pushes.append(payload)
-
-    link.on_push = push
-    link.start()
-    ticking = asyncio.create_task(_tick(link))
-    try:
-        await eventually(lambda: link.up)
-        yield link, told
-    finally:
-        ticking.cancel()
-        await link.close()
-
-
-async def _tick(link: Link) -> None:
-    while True:
-        await asyncio.sleep(0.02)
-        link.tick(asyncio.get_running_loop().time())
-
-
-@pytest.fixture
-async def proxy(valkey: Server) -> AsyncIterator[Proxy]:
-    async with Proxy(valkey.url) as proxy:
-        yield proxy
-
-
-@contextmanager
-def frozen(server: Server) -> Iterator[None]:
-    server.pause()
-    try:
-        yield
-    finally:
-        server.resume()
-
-
-def quick(**changes: float) -> LinkTimes:
-    return TIMES._replace(**changes)
-
-
-async def published(server: Server, channel: str, payload: str) -> None:
-    with server.client() as client:
-        client.execute_command("SPUBLISH", channel, payload)
-
 
 # Commands and replies.
 
@@ -165,17 +79,6 @@ async def test_an_answer_past_its_deadline_is_unknown_and_the_late_reply_disturb
         assert await asked(link, "GET", "n") == b"2"
         assert len(subscribed) == 1
         assert (told.ups, told.downs) == (1, 0)
-
-
-async def eventually_answered(link: Link, *command: Any) -> Any:
-    """A reply that is no fault, asked for until it comes."""
-
-    async def answered() -> Any:
-        reply = await asked(link, *command)
-        assert not isinstance(reply, Exception), reply
-        return reply
-
-    return await eventually(answered)
 
 
 async def test_a_caller_that_is_cancelled_leaves_the_link_in_step(proxy: Proxy) -> None:
@@ -370,157 +273,5 @@ async def test_a_link_is_not_ready_before_its_first_echo(valkey: Server) -> None
         link.tick(now + 1.05)
         assert not link.up
         assert "probe" in link.last_fault
-    finally:
-        await link.close()
-
-
-# Subscriptions.
-
-
-async def test_subscriptions_come_and_go_between_other_commands(valkey: Server) -> None:
-    async with linked(valkey.url) as (link, told):
-        answers: list[Any] = []
-        for number in range(20):
-            link.post(("ECHO", number), lambda _, reply: answers.append(reply))
-            link.subscribe(f"c{number}", lambda context, reply: answers.append((context, reply)), number)
-        await eventually(lambda: len(answers) == 40)
-        assert answers == [entry for n in range(20) for entry in (str(n).encode(), (n, None))]
-        await published(valkey, "c7", "heard")
-        await eventually(lambda: told.pushes == [b"heard"])
-        link.unsubscribe("c7")
-        assert await asked(link, "ECHO", "x") == b"x"
-        await published(valkey, "c7", "not heard")
-        await published(valkey, "c8", "heard too")
-        await eventually(lambda: len(told.pushes) == 2)
-        assert told.pushes == [b"heard", b"heard too"]
-        assert (told.unsettled, told.downs) == (0, 0)
-
-
-async def test_a_subscription_that_fails_is_answered_by_its_error(valkey: Server) -> None:
-    with valkey.client() as client:
-        client.execute_command("ACL", "SETUSER", "deaf", "on", ">secret", "~*", "+@all", f"&{PROBE}")
-    try:
-        endpoint = parse(valkey.url).endpoint._replace(username="deaf", password="secret")
-        link = link_to(endpoint, [PROBE])
-        link.start()
-        try:
-            await eventually(lambda: link.up)
-            answers: list[Any] = []
-            link.subscribe("forbidden", lambda _, reply: answers.append(reply))
-            link.subscribe(PROBE, lambda _, reply: answers.append(reply))
-            assert await asked(link, "ECHO", "x") == b"x"
-            assert isinstance(answers[0], StoreUnavailable)
-            assert answers[1] is None
-        finally:
-            await link.close()
-    finally:
-        with valkey.client() as client:
-            client.execute_command("ACL", "DELUSER", "deaf")
-
-
-def sunsubscribe(channel: str) -> bytes:
-    return f">3\r\n$12\r\nsunsubscribe\r\n${len(channel)}\r\n{channel}\r\n:0\r\n".encode()
-
-
-async def test_an_unasked_sunsubscribe_is_told_and_the_channels_are_subscribed_anew(valkey: Server) -> None:
-    async with linked(valkey.url, ["news"]) as (link, told):
-        # As a server sends it when the slot moves away; here put behind what it really sent.
-        link.data_received(sunsubscribe("news"))
-        assert (told.unsettled, told.downs) == (1, 1)
-        await eventually(lambda: link.up)
-        await published(valkey, "news", "heard")
-        await eventually(lambda: told.pushes == [b"heard"])
-
-
-async def test_an_unasked_sunsubscribe_does_not_answer_a_subscription_that_is_under_way(proxy: Proxy) -> None:
-    async with linked(proxy.url, ["news", "other"]) as (link, told):
-        proxy.pause()
-        answers: list[Any] = []
-        link.subscribe("other", lambda _, reply: answers.append(reply))
-        await eventually(lambda: not link._buffer)
-        link.data_received(sunsubscribe("other"))
-        assert told.unsettled == 1
-        # It is answered as lost with the link, not as done.
-        assert [type(answer) for answer in answers] == [OutcomeUnknown]
-        proxy.cut()
-        proxy.resume()
-
-
-async def test_an_answer_to_nothing_breaks_the_link_and_nothing_else(valkey: Server) -> None:
-    async with linked(valkey.url) as (link, told):
-        await eventually(lambda: not link._pending and not link._late)
-        link.data_received(b"+OK\r\n")
-        assert told.downs == 1
-        await eventually(lambda: link.up)
-        link.data_received(b"?what\r\n")
-        assert told.downs == 2
-        await eventually(lambda: link.up)
-        assert await asked(link, "ECHO", "x") == b"x"
-
-
-# What error replies mean.
-
-
-@pytest.mark.parametrize(
-    ("reply", "kind", "unsettled", "missing"),
-    [
-        ("MOVED 3999 127.0.0.1:6381", StoreUnavailable, 1, 0),
-        ("ASK 3999 127.0.0.1:6381", StoreUnavailable, 1, 0),
-        ("TRYAGAIN Multiple keys request during rehashing of slot", StoreUnavailable, 1, 0),
-        ("CLUSTERDOWN Hash slot not served", StoreUnavailable, 1, 0),
-        ("READONLY You can't write against a read only replica.", StoreUnavailable, 1, 0),
-        ("LOADING Redis is loading the dataset in memory", StoreUnavailable, 1, 0),
-        ("MASTERDOWN Link with MASTER is down", StoreUnavailable, 1, 0),
-        ("OOM command not allowed when used memory > 'maxmemory'.", StoreUnavailable, 0, 0),
-        ("BUSY Redis is busy running a script.", StoreUnavailable, 0, 0),
-        ("NOPERM User x has no permissions to run the 'fcall' command", StoreUnavailable, 0, 0),
-        ("NOAUTH Authentication required.", StoreUnavailable, 0, 0),
-        ("MISCONF Redis is configured to save RDB snapshots", StoreUnavailable, 0, 0),
-        ("NOREPLICAS Not enough good replicas to write.", StoreUnavailable, 0, 0),
-        ("ERR Function not found", StoreUnavailable, 0, 1),
-        ("WRONGTYPE Operation against a key holding the wrong kind of value", StoreRefused, 0, 0),
-        ("NOPERM No permissions to access a channel script: gw1_relay, on @user_function:240.", OutcomeUnknown, 0, 0),
-        ("ERR ACL failure in script: No permissions script: on @user_function:253.", OutcomeUnknown, 0, 0),
-    ],
-)
-async def test_an_error_reply_says_whether_the_command_ran(
-    valkey: Server, reply: str, kind: type, unsettled: int, missing: int
-) -> None:
-    async with linked(valkey.url, times=quick(probe_s=60)) as (link, told):
-        await eventually(lambda: link.echoed and not link._pending)
-        answers: list[Any] = []
-        link._pending.append((lambda _, answer: answers.append(answer), None, 1e18))
-        link.data_received(f"-{reply}\r\n".encode())
-        assert isinstance(answers[0], kind)
-        assert (told.unsettled, told.missing) == (unsettled, missing)
-        assert await asked(link, "ECHO", "x") == b"x"
-
-
-async def test_a_function_stopped_midway_by_an_acl_is_an_unknown_outcome(acts: Acts) -> None:
-    """relay stores and then publishes: without the right to publish it is stored all the same."""
-    await acts.register("bob")
-    await acts.joined("bob", "s1")
-    master = acts.store.topology.master(acts.keys.partition("bob"))
-    await master.execute("ACL", "SETUSER", "silent", "on", ">secret", "~*", "+@all", "resetchannels")
-    link = link_to(master.endpoint._replace(username="silent", password="secret"))
-    link.start()
-    try:
-        await eventually(lambda: link.up)
-        _, command = messages.relay(acts.keys, "alice", "bob", "", "m1", b'"mid":"m1"}', 100, RETENTION_MS, NOW_MS)
-        assert isinstance(await asked(link, *command), OutcomeUnknown)
-        assert await acts.inbox("bob") == ["m1"]
-    finally:
-        await link.close()
-        await master.execute("ACL", "DELUSER", "silent")
-
-
-async def test_a_wrong_password_is_said_without_the_password(valkey: Server) -> None:
-    link = link_to(Endpoint(None, 0, parse(valkey.url).endpoint.path, "nobody", "hunter2", None))
-    link.start()
-    try:
-        await eventually(lambda: "WRONGPASS" in link.last_fault)
-        assert "hunter2" not in link.last_fault
-        assert "hunter2" not in str(link.endpoint)
-        assert not link.up
     finally:
         await link.close()
