@@ -20,11 +20,20 @@ RETRY_S = 1.0
 """When a batch that the store did not answer is asked for again."""
 
 
+READS_MAX = 4
+"""Batches under way at a time on a node: with the largest bodies 16 MiB, half of what Redis allows a subscribed link
+by default. Beyond it the sessions wait their turn, each with one batch."""
+
+
 class Messages:
     """Replays and acks."""
 
     def __init__(self, context: NodeContext) -> None:
         self._context = context
+        # By session id: a session waits once and has one batch under way, whoever asked for it and how often.
+        self._waiting: dict[str, Session] = {}
+        self._under_way: set[str] = set()
+        self._reading = False
 
     def catch_up(self, session: Session, head: StreamId) -> None:
         """Brings a session from where it is to the inbox's head, before live pushes reach it again."""
@@ -36,10 +45,30 @@ class Messages:
         self._read(session)
 
     def _read(self, session: Session) -> None:
-        session.pending += 1
-        self._context.bus.call(
-            messages.read(self._context.keys, session.user, session.forwarded), self._replay, session
-        )
+        if session.id not in self._under_way:
+            self._waiting[session.id] = session
+            self._go_on()
+
+    def _go_on(self) -> None:
+        if self._reading:
+            # A link that refuses answers at once, from within the loop below.
+            return
+        self._reading = True
+        try:
+            while self._waiting and len(self._under_way) < READS_MAX:
+                session = self._waiting.pop(next(iter(self._waiting)))
+                if session.state is State.LIVE and session.catching_up:
+                    self._under_way.add(session.id)
+                    session.pending += 1
+                    call = messages.read(self._context.keys, session.user, session.forwarded)
+                    self._context.bus.call(call, self._answered, session)
+        finally:
+            self._reading = False
+
+    def _answered(self, session: Session, reply: Any) -> None:
+        self._under_way.discard(session.id)
+        self._replay(session, reply)
+        self._go_on()
 
     def _replay(self, session: Session, reply: Any) -> None:
         session.settle()
@@ -56,7 +85,7 @@ class Messages:
             session.forwarded = place
         METRICS.messages_replayed += len(entries)
         METRICS.messages_delivered += len(entries)
-        if len(entries) < messages.REPLAY_BATCH and not entries and session.seen > session.forwarded:
+        if not entries and session.seen > session.forwarded:
             # The store no longer has what was pushed (trimmed meanwhile): nothing more will come.
             session.forwarded = session.seen
         if not session.caught_up(session.forwarded):

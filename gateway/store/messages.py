@@ -9,8 +9,9 @@ from gateway.store.call import Call, function
 from gateway.store.keys import Keys
 from gateway.store.link import Part
 
-REPLAY_BATCH = 200
-"""Inbox entries read at a time while a session catches up."""
+REPLAY_BATCH = 32
+"""Inbox entries read at a time while a session catches up. They come over the subscribed link, so what is under way at
+once must stay well under Redis' client-output-buffer-limit for pub/sub (32 MiB by default): services.messages."""
 
 
 def relay(

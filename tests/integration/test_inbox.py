@@ -3,6 +3,7 @@
 import asyncio
 from typing import Any
 
+from gateway.metrics import METRICS
 from gateway.node import Node
 from gateway.store import messages
 from tests.integration.fleet import claims_of, everything, two_nodes
@@ -250,3 +251,29 @@ async def test_an_ephemeral_message_is_never_shown_to_a_socket_that_is_not_in_ye
             assert (await live.next("message"))["body"] == "stored"
             for client in (live, bob):
                 await client.close()
+
+
+async def test_many_large_replays_at_once_leave_the_link_and_the_others_alone(valkey: Server) -> None:
+    """Redis ends a subscribed link that has more than its output limit waiting; a replay must never get there."""
+    with valkey.client() as redis:
+        limits = redis.config_get("client-output-buffer-limit")["client-output-buffer-limit"]
+        redis.config_set("client-output-buffer-limit", "pubsub 33554432 8388608 60")
+        try:
+            async with running_node(valkey.url, store_timeout_ms=5000) as node:
+                await node.services.settings.set({"devicePolicy": "unlimited"})
+                alice, bob = await login(node, "alice"), await login(node, "bob")
+                await node.services.tokens.issue("carol", "Carol")
+                for _ in range(100):
+                    assert (await alice.send("carol", "x" * 120_000))["type"] == "sent"
+                before = METRICS.store_reconnects
+                carols = [await login(node, "carol", f"?platform=web&device=d{number}") for number in range(8)]
+                assert (await alice.send("bob", "still here"))["type"] == "sent"
+                assert (await bob.next("message"))["body"] == "still here"
+                for carol in carols:
+                    for _ in range(100):
+                        await carol.next("message", 20)
+                assert METRICS.store_reconnects == before
+                for client in (alice, bob, *carols):
+                    await client.close()
+        finally:
+            redis.config_set("client-output-buffer-limit", limits)
