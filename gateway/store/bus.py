@@ -50,6 +50,8 @@ class Bus:
         self.on_data: Callable[[], None] = _nothing
         self.links: list[Link] = []
         self.gates: list[Gate] = []
+        self._owner: list[int] = []
+        self._generation = -1
         self._watched: dict[str, int] = {}
         self._barrier = 0
         self._settling: asyncio.Task[None] | None = None
@@ -59,30 +61,30 @@ class Bus:
 
     def post(self, place: int, command: tuple[Part, ...], callback: Callback, context: object = None) -> None:
         """Sends a command on the link of a partition (or place); see Link.post."""
-        self.links[self.topology.owner[place]].post(command, callback, context)
+        self.links[self._owner[place]].post(command, callback, context)
 
     def call(self, call: Call, callback: Callback, context: object = None) -> None:
         """The same for a call built by one of the store's noun files."""
-        self.links[self.topology.owner[call.place]].post(call.command, callback, context)
+        self.links[self._owner[call.place]].post(call.command, callback, context)
 
     def tell(self, call: Call) -> None:
         """Sends a command whose answer nobody waits for."""
-        self.links[self.topology.owner[call.place]].post_unanswered(call.command)
+        self.links[self._owner[call.place]].post_unanswered(call.command)
 
     def gate(self, partition: int) -> Gate:
         """The gate of the link that serves a partition."""
-        return self.gates[self.topology.owner[partition]]
+        return self.gates[self._owner[partition]]
 
     def watch(self, partition: int, channel: str, callback: Callback, context: object) -> None:
         """Subscribes to a channel, now and after every break."""
         self._watched[channel] = partition
-        self.links[self.topology.owner[partition]].subscribe(channel, callback, context)
+        self.links[self._owner[partition]].subscribe(channel, callback, context)
 
     def unwatch(self, channel: str) -> None:
         """Ends it."""
         partition = self._watched.pop(channel, None)
         if partition is not None:
-            self.links[self.topology.owner[partition]].unsubscribe(channel)
+            self.links[self._owner[partition]].unsubscribe(channel)
 
     @property
     def ready(self) -> bool:
@@ -110,6 +112,9 @@ class Bus:
         """Builds the links and begins to connect them."""
         self.links = []
         self.gates = []
+        # The topology is shared with the admin calls, which may find a change first: until the links are rebuilt
+        # they serve what they were built for.
+        self._owner, self._generation = self.topology.owner[:], self.topology.generation
         for index, master in enumerate(self.topology.masters):
             gate = Gate()
             gate.away = gate.shut = True
@@ -156,11 +161,13 @@ class Bus:
 
     def tick(self, now: float) -> None:
         """Deadlines and probes; ``now`` is the event loop's time."""
+        if self._generation not in (-1, self.topology.generation):
+            self._settle_soon(None)
         for link in self.links:
             link.tick(now)
 
     def _partitions(self, index: int) -> list[int]:
-        return [place for place in range(self.keys.partitions) if self.topology.owner[place] == index]
+        return [place for place in range(self.keys.partitions) if self._owner[place] == index]
 
     def _probe_channel(self, index: int) -> str:
         partitions = self._partitions(index)
@@ -219,7 +226,7 @@ class Bus:
             if missing is not None:
                 await load(missing)
                 return
-            if not await self.topology.discover():
+            if not await self.topology.discover() and self._generation == self.topology.generation:
                 return
         except StoreError as error:
             log.warning("the store's topology is unsettled", reason=str(error))

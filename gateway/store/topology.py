@@ -177,7 +177,11 @@ def translate(error: Exception) -> Exception:
 
 
 class Topology:
-    """The masters, and which partition each one holds."""
+    """The masters, and which partition each one holds.
+
+    Attributes:
+        generation: raised at every change, whoever noticed it; tells who built on an earlier state to build again.
+    """
 
     def __init__(self, address: Address, keys: Keys, timeout_s: float) -> None:
         self.address = address
@@ -185,6 +189,7 @@ class Topology:
         self.timeout_s = timeout_s
         self.masters: list[Master] = []
         self.owner: list[int] = []
+        self.generation = 0
         self._endpoints: list[Endpoint] = []
 
     async def discover(self) -> bool:
@@ -208,6 +213,7 @@ class Topology:
             known.pop(endpoint) if endpoint in known else Master(endpoint, self.timeout_s) for endpoint in endpoints
         ]
         self._endpoints, self.owner = endpoints, owner
+        self.generation += 1
         for master in known.values():
             await master.close()
         return True
