@@ -43,6 +43,9 @@ class Metrics:
     store_refused: int = _counter("store calls refused because too many were waiting")
     store_timeouts: int = _counter("store calls without an answer in time")
     store_reconnects: int = _counter("times a link to Redis was lost")
+    callbacks_failed: int = _counter(
+        "callbacks of a link to Redis that raised: a defect, whose traceback is in the log"
+    )
     control_commands: int = _counter("control commands heard on gw:control")
     closes: dict[str, int] = field(default_factory=dict)
 

@@ -29,8 +29,17 @@ Part = str | bytes | int
 BUFFER_BYTES_MAX = 32 * 1024 * 1024
 """Unwritten bytes at which the link refuses more: Redis reads slower than the gateway writes."""
 
+RESERVE_LEAST = 16
+"""Commands beyond ``pending_max`` that are at least kept for what is urgent, where a tenth of it is less."""
+
+SUBSCRIBE_BATCH = 1000
+"""Channels subscribed to at a time after a (re)connect; each batch has a deadline of its own."""
+
 STALL_S = 0.25
 """A pause between two ticks after which nothing is judged late before the sockets have been read."""
+
+EXPECTED = (OSError, TimeoutError, StoreRefused, StoreUnavailable, OutcomeUnknown)
+"""What may come of connecting."""
 
 _NOTHING: Any = object()
 
@@ -71,7 +80,7 @@ class Link(asyncio.Protocol):
     Args:
         endpoint: the server.
         times: deadlines.
-        pending_max: commands outstanding at which further ones are refused.
+        pending_max: commands outstanding at which further ones are refused; urgent ones at a tenth more.
         channels: what to subscribe to after every (re)connect: sharded channels, then plain ones.
         probe_channel: a channel of this node on this server, for the probe.
         on_push: called with the channel kind's payload of every message.
@@ -102,6 +111,7 @@ class Link(asyncio.Protocol):
         self.endpoint = endpoint
         self.times = times
         self.pending_max = pending_max
+        self._urgent_max = pending_max + max(pending_max // 10, RESERVE_LEAST)
         self.channels = channels
         self.probe_channel = probe_channel
         self.on_push = on_push
@@ -148,16 +158,23 @@ class Link(asyncio.Protocol):
 
     # Commands.
 
-    def post(self, command: tuple[Part, ...], callback: Callback, context: Any = None) -> None:
-        """Sends a command with the others of this loop turn; ``callback(context, reply)`` is called exactly once."""
+    def post(self, command: tuple[Part, ...], callback: Callback, context: Any = None, *, urgent: bool = False) -> None:
+        """Sends a command with the others of this loop turn; ``callback(context, reply)`` is called exactly once.
+
+        Args:
+            urgent: may use the room beyond ``pending_max``: for what keeps the node right, not for clients' commands.
+        """
         if not self.up:
             callback(context, StoreUnavailable(f"Redis at {self.endpoint} is away: {self.last_fault}"))
             return
-        self._enqueue(command, callback, context)
+        if self._has_room(urgent):
+            self._enqueue(command, callback, context)
+        else:
+            callback(context, StoreUnavailable("too many commands are waiting for Redis"))
 
     def post_unanswered(self, command: tuple[Part, ...]) -> None:
-        """Sends a command whose reply nobody needs."""
-        if self.up:
+        """Sends a command whose reply nobody needs; it is urgent, because nobody would learn that it was refused."""
+        if self.up and self._has_room(True):
             self._enqueue(command, None, None)
 
     def subscribe(self, channel: str, callback: Callback, context: Any = None) -> None:
@@ -168,12 +185,16 @@ class Link(asyncio.Protocol):
         """Ends a subscription."""
         self.post(("SUNSUBSCRIBE", channel), _Subscription(_ignore, b"sunsubscribe", channel), None)
 
+    def _has_room(self, urgent: bool) -> bool:
+        outstanding = len(self._pending) + len(self._late)
+        if outstanding < self.pending_max and self._buffer_bytes <= BUFFER_BYTES_MAX:
+            return True
+        if urgent and outstanding < self._urgent_max and self._buffer_bytes <= BUFFER_BYTES_MAX * 11 // 10:
+            return True
+        METRICS.store_refused += 1
+        return False
+
     def _enqueue(self, command: tuple[Part, ...], callback: Callback | None, context: Any) -> None:
-        if len(self._pending) + len(self._late) >= self.pending_max or self._buffer_bytes > BUFFER_BYTES_MAX:
-            METRICS.store_refused += 1
-            if callback is not None:
-                callback(context, StoreUnavailable("too many commands are waiting for Redis"))
-            return
         packed = hiredis.pack_command(command)  # type: ignore[arg-type]  # its stub names a tuple of one
         self._buffer.append(packed)
         self._buffer_bytes += len(packed)
@@ -207,7 +228,12 @@ class Link(asyncio.Protocol):
         self._flush()
 
     def data_received(self, data: bytes) -> None:
-        self.on_data()
+        try:
+            self.on_data()
+        except Exception:
+            # What the gap check did not get to do, the break does: everything on this link is fenced and reclaimed.
+            self._failed("the gap check")
+            self._break("the gap check failed")
         if self._transport is None:
             # The gap check has given this connection up.
             return
@@ -224,7 +250,10 @@ class Link(asyncio.Protocol):
             if reply is _NOTHING:
                 return
             if type(reply) is hiredis.PushNotification:
-                self._received_push(reply)
+                try:
+                    self._received_push(reply)
+                except Exception:
+                    self._failed("a push's handler")
                 continue
             if self._late:
                 self._late.popleft()
@@ -237,7 +266,28 @@ class Link(asyncio.Protocol):
             if type(reply) is StoreRefused:
                 reply = self._judge(reply)
             if callback is not None:
-                callback(context, reply)
+                # A try costs nothing until something is raised.
+                try:
+                    callback(context, reply)
+                except Exception:
+                    self._failed("a reply's callback")
+
+    def _failed(self, what: str) -> None:
+        """Called where a callback has raised: others' replies and the link itself do not suffer for it."""
+        METRICS.callbacks_failed += 1
+        log.exception("a callback of the link to Redis failed", callback=what, endpoint=str(self.endpoint))
+
+    def _tell(self, callback: Callable[[Link], None], what: str) -> None:
+        try:
+            callback(self)
+        except Exception:
+            self._failed(what)
+
+    def _answer(self, callback: Callback, context: Any, reply: Any) -> None:
+        try:
+            callback(context, reply)
+        except Exception:
+            self._failed("a reply's callback")
 
     def _received_push(self, push: list[Any]) -> None:
         kind = push[0]
@@ -257,16 +307,16 @@ class Link(asyncio.Protocol):
                 callback(context, None)
                 return
             # Nobody asked: the slot has moved away, and whatever is published there is not heard here.
-            self.on_unsettled(self)
+            self._tell(self.on_unsettled, "on_unsettled")
             self._break("the server ended a subscription")
 
     def _judge(self, refusal: StoreRefused) -> Exception:
         text = str(refusal)
         if text.partition(" ")[0] in UNSETTLED:
-            self.on_unsettled(self)
+            self._tell(self.on_unsettled, "on_unsettled")
         fault = judge(text)
         if isinstance(fault, FunctionMissing):
-            self.on_missing(self)
+            self._tell(self.on_missing, "on_missing")
         return fault
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -278,7 +328,7 @@ class Link(asyncio.Protocol):
         was_up, self.up, self.echoed = self.up, False, False
         if was_up:
             # Fence first: what is answered below must already find the gates shut.
-            self.on_down(self)
+            self._tell(self.on_down, "on_down")
         pending, self._pending = self._pending, deque()
         self._late.clear()
         written = len(pending) - self._unwritten
@@ -291,7 +341,7 @@ class Link(asyncio.Protocol):
                     fault = OutcomeUnknown("the link to Redis broke before the answer")
                 else:
                     fault = StoreUnavailable("the link to Redis broke before the command left")
-                callback(context, fault)
+                self._answer(callback, context, fault)
         self._lost.set()
 
     def rebuild(self, reason: str) -> None:
@@ -331,7 +381,7 @@ class Link(asyncio.Protocol):
             self._late.append(callback)
             if callback is not None:
                 METRICS.store_timeouts += 1
-                callback(context, OutcomeUnknown("Redis did not answer in time"))
+                self._answer(callback, context, OutcomeUnknown("Redis did not answer in time"))
 
     def probe_echo(self, token: bytes) -> bool:
         """A probe came back. Returns whether it was this link's."""
@@ -349,9 +399,11 @@ class Link(asyncio.Protocol):
         while True:
             self._lost.clear()
             try:
-                async with asyncio.timeout(self.times.timeout_s + self.times.probe_timeout_s):
-                    await self._connect()
-            except (OSError, TimeoutError, StoreRefused, StoreUnavailable, OutcomeUnknown) as error:
+                await self._connect()
+            except Exception as error:
+                if not isinstance(error, EXPECTED):
+                    # Whatever it was, mostly ``on_up``: a node that connects no more would be deaf for good.
+                    self._failed("connecting")
                 self.last_fault = str(error) or type(error).__name__
                 if self._transport is not None:
                     self._transport.abort()
@@ -366,6 +418,25 @@ class Link(asyncio.Protocol):
             await asyncio.sleep(random.uniform(0, delay))
 
     async def _connect(self) -> None:
+        async with self._in_time():
+            await self._greet()
+        subscribed: set[tuple[bytes, str]] = set()
+        # What is watched may change while the batches are under way.
+        while missing := [wanted for wanted in self._wanted() if wanted not in subscribed]:
+            for start in range(0, len(missing), SUBSCRIBE_BATCH):
+                async with self._in_time():
+                    await self._subscribe_all(missing[start : start + SUBSCRIBE_BATCH])
+            subscribed.update(missing)
+        self._require_transport()
+        self._probe_token = b""
+        self._probe_next_at = 0.0
+        self.up = True
+        self.on_up(self)
+
+    def _in_time(self) -> asyncio.Timeout:
+        return asyncio.timeout(self.times.timeout_s + self.times.probe_timeout_s)
+
+    async def _greet(self) -> None:
         endpoint = self.endpoint
         if endpoint.path is not None:
             await self._loop.create_unix_connection(lambda: self, endpoint.path)
@@ -376,24 +447,30 @@ class Link(asyncio.Protocol):
         if endpoint.password is not None:
             hello += ("AUTH", endpoint.username or "default", endpoint.password)
         await self._asked((*hello, "SETNAME", "gateway"))
+
+    def _wanted(self) -> list[tuple[bytes, str]]:
+        """The kind of the answering push and the channel of every subscription."""
         sharded, plain = self.channels()
-        answers = [self._asked(("SSUBSCRIBE", channel), (b"ssubscribe", channel)) for channel in sharded]
-        answers += [self._asked(("SUBSCRIBE", channel), (b"subscribe", channel)) for channel in plain]
+        return [(b"ssubscribe", channel) for channel in sharded] + [(b"subscribe", channel) for channel in plain]
+
+    async def _subscribe_all(self, wanted: list[tuple[bytes, str]]) -> None:
+        self._require_transport()
+        answers = [self._asked((kind, channel), (kind, channel)) for kind, channel in wanted]
         # One after another would be fewer lines, but an answer that fails must not leave the rest unobserved.
-        results = await asyncio.gather(*answers, return_exceptions=True)
-        for result in results:
+        for result in await asyncio.gather(*answers, return_exceptions=True):
             if isinstance(result, BaseException):
                 raise result
+
+    def _require_transport(self) -> None:
         if self._transport is None:
-            # Lost again between the last answer and this line, with nothing outstanding that could have failed.
+            # Lost between the last answer and this line, with nothing outstanding that could have failed.
             raise StoreUnavailable(self.last_fault)
-        self._probe_token = b""
-        self._probe_next_at = 0.0
-        self.up = True
-        self.on_up(self)
 
     def _asked(self, command: tuple[Part, ...], push: tuple[bytes, str] | None = None) -> asyncio.Future[Any]:
-        """A command of the connection's beginning; ``push`` is the kind and channel of the push that answers it."""
+        """A command of the connection's beginning; ``push`` is the kind and channel of the push that answers it.
+
+        Not bound by ``pending_max``: a link that may not subscribe to all that is watched would never be up again.
+        """
         answer: asyncio.Future[Any] = self._loop.create_future()
         self._enqueue(command, _Subscription(_resolve, *push) if push is not None else _resolve, answer)
         return answer

@@ -6,8 +6,11 @@ import asyncio
 import gc
 from typing import Any
 
+from structlog.testing import capture_logs
+
+from gateway.metrics import METRICS
 from gateway.store.errors import OutcomeUnknown, StoreRefused, StoreUnavailable
-from gateway.store.link import Link
+from gateway.store.link import SUBSCRIBE_BATCH, Link
 from gateway.store.topology import parse
 from tests.proxy import Proxy
 from tests.servers import Server
@@ -124,7 +127,105 @@ async def test_over_its_bound_the_link_refuses_at_once_and_takes_again_when_answ
         assert await eventually_answered(link, "ECHO", "x") == b"x"
 
 
+async def test_what_is_urgent_still_goes_where_clients_have_filled_the_link(proxy: Proxy) -> None:
+    async with linked(proxy.url, pending_max=200, times=quick(timeout_s=5, probe_s=60, probe_timeout_s=60)) as (
+        link,
+        _,
+    ):
+        await eventually(lambda: link.echoed and not link._pending)
+        proxy.pause()
+        replies: list[Any] = []
+        for number in range(201):
+            link.post(("ECHO", number), lambda _, reply: replies.append(reply))
+        assert [type(reply) for reply in replies] == [StoreUnavailable]
+        link.post_unanswered(("SET", "told", 1))
+        urgent: list[Any] = []
+        for number in range(25):
+            link.post(("ECHO", number), lambda _, reply: urgent.append(reply), urgent=True)
+        # The reserve, a tenth, is bounded too.
+        assert [type(reply) for reply in urgent] == [StoreUnavailable] * 6
+        proxy.resume()
+        await eventually(lambda: len(replies) == 201 and len(urgent) == 25)
+        assert urgent[-1] == b"18"
+        assert await asked(link, "GET", "told") == b"1"
+
+
+# Callbacks that raise.
+
+
+def fails(*_: object) -> None:
+    raise RuntimeError("a defect")
+
+
+async def test_callbacks_that_raise_are_told_and_counted_and_the_link_goes_on(valkey: Server) -> None:
+    async with linked(valkey.url, ["news"], times=quick(probe_s=60)) as (link, told):
+        await eventually(lambda: link.echoed and not link._pending)
+        before = METRICS.callbacks_failed
+        with capture_logs() as logged:
+            link.post(("ECHO", "a"), fails)
+            assert await asked(link, "ECHO", "b") == b"b"
+            heard, link.on_push = link.on_push, fails
+            await published(valkey, "news", "first")
+            await eventually(lambda: METRICS.callbacks_failed == before + 2)
+            link.on_push = heard
+            await published(valkey, "news", "second")
+            await eventually(lambda: told.pushes == [b"second"])
+        assert (told.ups, told.downs) == (1, 0)
+        assert [(each["log_level"], each["exc_info"]) for each in logged] == [("error", True)] * 2
+
+
+async def test_a_break_reaches_every_callback_though_some_raise(proxy: Proxy) -> None:
+    async with linked(proxy.url, on_down=fails, times=quick(probe_s=60)) as (link, told):
+        await eventually(lambda: link.echoed and not link._pending)
+        proxy.pause()
+        replies: list[Any] = []
+        link.post(("ECHO", "a"), fails)
+        link.post(("ECHO", "b"), lambda _, reply: replies.append(reply))
+        link.rebuild("a test")
+        assert len(replies) == 1
+        proxy.resume()
+        await eventually(lambda: told.ups == 2)
+
+
+async def test_a_gap_check_that_raises_rebuilds_the_link(valkey: Server) -> None:
+    async with linked(valkey.url, times=quick(probe_s=60)) as (link, told):
+        await eventually(lambda: link.echoed and not link._pending)
+
+        def once() -> None:
+            link.on_data = lambda: None
+            fails()
+
+        link.on_data = once
+        assert isinstance(await asked(link, "ECHO", "x"), OutcomeUnknown)
+        await eventually(lambda: (told.ups, told.downs) == (2, 1))
+
+
+async def test_a_link_whose_on_up_raises_connects_again(valkey: Server) -> None:
+    ups: list[bool] = []
+
+    def up(link: Link) -> None:
+        ups.append(link.up)
+        if len(ups) == 1:
+            fails()
+
+    async with linked(valkey.url, on_up=up) as (link, told):
+        await eventually(lambda: len(ups) == 2 and link.up)
+        assert told.downs == 1
+        assert await asked(link, "ECHO", "x") == b"x"
+
+
 # Breaks.
+
+
+async def test_more_channels_than_commands_may_wait_are_subscribed_to_after_a_break(
+    valkey: Server, proxy: Proxy
+) -> None:
+    channels = [f"c{number}" for number in range(SUBSCRIBE_BATCH + 50)]
+    async with linked(proxy.url, channels, pending_max=20) as (link, told):
+        proxy.cut()
+        await eventually(lambda: told.ups == 2 and link.up)
+        await published(valkey, channels[-1], "heard")
+        await eventually(lambda: told.pushes == [b"heard"])
 
 
 async def test_what_was_written_before_a_break_is_unknown_and_what_was_not_is_unavailable(proxy: Proxy) -> None:
