@@ -61,10 +61,16 @@ TRANSITIONS: dict[tuple[State, Event], State] = {
 
 
 class Rule(NamedTuple):
-    """When a command is allowed, and what it takes from the session's rate."""
+    """When a command is allowed, and what it takes from the session's rate.
+
+    Attributes:
+        cost: for the command.
+        each: for every user it names (or, a list of friends, may answer with): each is a call to the store.
+    """
 
     states: frozenset[State]
     cost: float
+    each: float = 0.0
 
 
 _LIVE = frozenset({State.LIVE})
@@ -75,8 +81,8 @@ RULES: dict[type, Rule] = {
     commands.Send: Rule(_LIVE, 1.0),
     commands.Ack: Rule(_LIVE, 0.1),
     commands.Refresh: Rule(_LIVE, 5.0),
-    commands.Watch: Rule(_LIVE, 5.0),
-    commands.Unwatch: Rule(_LIVE, 1.0),
+    commands.Watch: Rule(_LIVE, 1.0, 0.25),
+    commands.Unwatch: Rule(_LIVE, 1.0, 0.25),
     commands.BlocklistAdd: Rule(_LIVE, 2.0),
     commands.BlocklistRemove: Rule(_LIVE, 2.0),
     commands.BlocklistCheck: Rule(_LIVE, 2.0),
@@ -87,9 +93,9 @@ RULES: dict[type, Rule] = {
     commands.AllowlistAdd: Rule(_LIVE, 2.0),
     commands.AllowlistRemove: Rule(_LIVE, 2.0),
     commands.AllowlistList: Rule(_LIVE, 2.0),
-    commands.FriendsList: Rule(_LIVE, 2.0),
+    commands.FriendsList: Rule(_LIVE, 2.0, 0.1),
     commands.FriendsCheck: Rule(_LIVE, 2.0),
-    commands.UserGet: Rule(_LIVE, 2.0),
+    commands.UserGet: Rule(_LIVE, 1.0, 0.25),
     commands.SessionsList: Rule(_LIVE, 2.0),
     commands.SessionsDrop: Rule(_LIVE, 2.0),
     commands.Ping: Rule(_ANY, 0.1),
@@ -272,7 +278,7 @@ class Session:
             self._bad_command(getattr(command, "id", None), f"{name}: {expected}")
             return
         self.bad_commands = 0
-        wait = self.bucket.take(rule.cost, now)
+        wait = self.bucket.take(rule.cost + rule.each * _named(command) if rule.each else rule.cost, now)
         if wait > 0.0:
             self._refuse_rate(getattr(command, "id", None), wait)
             return
@@ -371,9 +377,9 @@ class Session:
         self.catching_up = False
         return True
 
-    def settle(self) -> None:
-        """One outstanding store call has been answered or has failed."""
-        self.pending -= 1
+    def settle(self, calls: int = 1) -> None:
+        """Outstanding store calls have been answered or have failed."""
+        self.pending -= calls
         if self.paused and self.held is None and self.pending < PENDING_MAX // 2:
             self.paused = False
             self.wire.resume()
@@ -488,6 +494,12 @@ class Session:
 
 _ERROR = b'{"type":"error"'
 """How every encoded ``error`` reply begins, and nothing else."""
+
+
+def _named(command: Any) -> int:
+    """How many users a command names, or may answer with."""
+    return command.limit if type(command) is commands.FriendsList else len(command.users)
+
 
 OPEN_GATE = Gate()
 """The gate of a session whose user, and so whose partition, is not known yet."""

@@ -123,12 +123,15 @@ class Lists:
             session.reply(replies.OkFriends(command.id, []))
             session.settle()
             return
+        # The page itself was one call; the names are as many as there are entries.
+        session.pending += len(entries) - 1
         self._names(session, command.id, [entry.user for entry in entries], partial(_friends, entries, following))
 
     def users(self, session: Session, command: commands.UserGet, now: float) -> None:
         """``user.get``."""
-        session.pending += 1
-        self._names(session, command.id, list(dict.fromkeys(command.users)), _users)
+        users = list(dict.fromkeys(command.users))
+        session.pending += len(users)
+        self._names(session, command.id, users, _users)
 
     def _names(
         self,
@@ -144,7 +147,7 @@ class Lists:
             else:
                 found = [accounts.parse_get(user, record) for user, record in zip(users, records, strict=True)]
                 session.reply(answer(command_id, found))
-            session.settle()
+            session.settle(len(users))
 
         Gather.calls(self._context.bus, [accounts.get(self._keys, user) for user in users], done)
 

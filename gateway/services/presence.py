@@ -37,6 +37,12 @@ class Presence:
         return sessions.parse_list(await self._store.execute(sessions.list_of(self._store.keys, user)))
 
 
+REREADS_MAX = 500
+"""Watched users read again at a time after a break, so that a node with many does not drown the store it found."""
+
+RETRY_S = 0.5
+"""When a read that was not answered is asked for again while the link is up."""
+
 _WATCHING = (State.LIVE, State.FENCED)
 
 
@@ -61,6 +67,10 @@ class Watching:
     def __init__(self, context: NodeContext) -> None:
         self._context = context
         self._watched: dict[str, _Watched] = {}
+        # (user, watcher) pairs to be read again, and how many reads are under way.
+        self._stale: dict[tuple[str, str], None] = {}
+        self._under_way = 0
+        self._rereading = False
 
     @property
     def watched(self) -> int:
@@ -82,7 +92,7 @@ class Watching:
                 raise Refusal(Code.LIST_FULL, f"$.users: {user} has {config.watchers_max} watchers on this node")
         fresh = [user for user in users if user not in watching]
         session.watching = watching
-        session.pending += 1
+        session.pending += len(users)
         answered = Gather(2 * len(users), partial(self._watched_now, session, command.id, users, fresh))
         for index, user in enumerate(users):
             self._subscribe(session, user, answered, index)
@@ -117,7 +127,7 @@ class Watching:
         users = list(dict.fromkeys(command.users))
         for user in users:
             self._forget(session, user)
-        session.pending += 1
+        session.pending += len(users)
         calls = [sessions.watch(self._context.keys, user, session.user) for user in users]
         Gather.calls(
             self._context.bus, calls, lambda states: self._answer(session, command.id, users, [*states, *states])
@@ -152,7 +162,7 @@ class Watching:
             for user, state in zip(users, states, strict=True):
                 self._note_visibility(session, user, state)
             session.reply(replies.OkPresence(command_id, shown))
-        session.settle()
+        session.settle(len(users))
 
     def _note_visibility(self, session: Session, user: str, state: PresenceRecord) -> None:
         watched = self._watched.get(user)
@@ -201,24 +211,14 @@ class Watching:
                     session.send(push)
             return
         watched.hidden_from -= concerned
-        for session in tuple(watched.sessions):
+        for session in watched.sessions:
             if session.user in concerned:
-                self._read(user, session.user, partial(self._unhidden, user, session))
+                self._stale[user, session.user] = None
+        self._reread()
 
     def _offline(self, user: str, watched: _Watched) -> bytes:
         at = self._context.clock.wall_ms()
         return replies.encode(pushes.Presence(user, False, at, None, [], watched.version))
-
-    def _read(self, user: str, watcher: str, done: Any) -> None:
-        self._context.bus.call(sessions.watch(self._context.keys, user, watcher), lambda _, reply: done(reply))
-
-    def _unhidden(self, user: str, session: Session, reply: Any) -> None:
-        if isinstance(reply, Exception):
-            # The link broke: the resync reads every watched user again.
-            return
-        state = sessions.parse_watch(reply)
-        if state.visible:
-            session.send(self._shown(user, state))
 
     def _shown(self, user: str, state: PresenceRecord) -> bytes:
         at = self._context.clock.wall_ms()
@@ -226,15 +226,44 @@ class Watching:
 
     def resync(self, partitions: frozenset[int]) -> None:
         """The link to these partitions was away: every watched user is read again, changes are pushed."""
-        for user, watched in tuple(self._watched.items()):
+        for user, watched in self._watched.items():
             if watched.partition in partitions:
-                for watcher in {session.user for session in watched.sessions}:
-                    self._read(user, watcher, partial(self._resynced, user, watcher))
+                for session in watched.sessions:
+                    self._stale[user, session.user] = None
+        self._reread()
 
-    def _resynced(self, user: str, watcher: str, reply: Any) -> None:
-        watched = self._watched.get(user)
-        if watched is None or isinstance(reply, Exception):
+    def _reread(self) -> None:
+        if self._rereading:
+            # A link that refuses answers at once, from within the loop below.
             return
+        self._rereading = True
+        try:
+            while self._stale and self._under_way < REREADS_MAX:
+                (user, watcher), _ = self._stale.popitem()
+                if user in self._watched:
+                    self._under_way += 1
+                    call = sessions.watch(self._context.keys, user, watcher)
+                    self._context.bus.call(call, self._resynced, (user, watcher))
+        finally:
+            self._rereading = False
+
+    def _reread_again(self, pair: tuple[str, str], now: float) -> None:
+        self._stale[pair] = None
+        self._reread()
+
+    def _resynced(self, pair: tuple[str, str], reply: Any) -> None:
+        self._under_way -= 1
+        user, watcher = pair
+        watched = self._watched.get(user)
+        if isinstance(reply, Exception):
+            # Link down: the resync comes back to it. Link up: ask again soon.
+            if watched is not None and not self._context.bus.gate(watched.partition).away:
+                self._context.wheel.arm(self._context.clock.now() + RETRY_S, self._reread_again, pair)
+        elif watched is not None:
+            self._show(watched, user, watcher, reply)
+        self._reread()
+
+    def _show(self, watched: _Watched, user: str, watcher: str, reply: Any) -> None:
         state = sessions.parse_watch(reply)
         # As it is now, even where that is lower: a store that came back empty counts anew.
         watched.version = state.version

@@ -40,6 +40,7 @@ class Resync:
         self._watching = watching
         self._waiting: dict[str, Session] = {}
         self._under_way = 0
+        self._going = False
 
     def link_down(self, partitions: frozenset[int]) -> None:
         """Nothing passes on these partitions' sessions until they are reclaimed."""
@@ -64,11 +65,18 @@ class Resync:
         return self._context.keys.partition(session.user)
 
     def _go_on(self) -> None:
-        while self._waiting and self._under_way < BATCH:
-            _, session = self._waiting.popitem()
-            if session.state is State.FENCED and not session.gate.away:
-                self._under_way += 1
-                self._reclaim(session)
+        if self._going:
+            # A link that refuses answers at once, from within the loop below.
+            return
+        self._going = True
+        try:
+            while self._waiting and self._under_way < BATCH:
+                _, session = self._waiting.popitem()
+                if session.state is State.FENCED and not session.gate.away:
+                    self._under_way += 1
+                    self._reclaim(session)
+        finally:
+            self._going = False
 
     def _reclaim(self, session: Session) -> None:
         session.pending += 1
