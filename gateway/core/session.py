@@ -49,7 +49,7 @@ TRANSITIONS: dict[tuple[State, Event], State] = {
     (State.AWAITING_TOKEN, Event.TOKEN_ACCEPTED): State.JOINING,
     (State.JOINING, Event.ADMITTED): State.LIVE,
     # The link to the session's partition broke: a drop may have been published that nobody heard. Until `reclaim`
-    # has answered, nothing passes (hard-cases.md, "Gaps").
+    # has answered, nothing passes.
     (State.LIVE, Event.LINK_BROKEN): State.FENCED,
     (State.FENCED, Event.LINK_BROKEN): State.FENCED,
     (State.FENCED, Event.RECLAIMED): State.LIVE,
@@ -102,7 +102,7 @@ RULES: dict[type, Rule] = {
 }
 
 RETRY_COST = 10.0
-"""A send marked ``retry`` searches the inbox, so it counts as ten sends (hard-cases.md)."""
+"""A send marked ``retry`` searches the inbox, so it counts as ten sends."""
 
 FLOOD_REFUSALS_MAX = 200
 """Commands refused by the rate, in a row, after which the connection closes with 4003."""

@@ -12,7 +12,7 @@ from gateway.store.call import text
 from gateway.store.store import Store
 
 MINUTES_MAX = 43_200
-"""30 days: the longest ban with an end (server-api.md section 4.1)."""
+"""30 days: the longest ban with an end."""
 
 MINUTES_INVALID = 1003
 

@@ -7,7 +7,7 @@ class Refused(Exception):
     """A business refusal.
 
     Attributes:
-        code: the Server API's business code (docs/server-api.md).
+        code: the Server API's business code.
         reason: for a person; names what was wrong.
         field: the parameter it is about, in the services' own naming, if it is about one.
     """

@@ -14,7 +14,7 @@ from gateway.store import messages
 from gateway.store.errors import StoreError
 
 DEVICES_MAX = 16
-"""Devices of one user whose acks are kept; the least recently seen goes first (hard-cases.md)."""
+"""Devices of one user whose acks are kept; the least recently seen goes first."""
 
 RETRY_S = 1.0
 """When a batch that the store did not answer is asked for again."""

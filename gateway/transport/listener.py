@@ -148,7 +148,7 @@ class Listener:
         """The present; tells first when the event loop has stood still until now.
 
         A comparison a callback: whoever was frozen must not act on what it read before it has heard what happened
-        meanwhile (hard-cases.md, "Gaps").
+        meanwhile.
         """
         now = self.clock.now()
         if now - self.ticked_at > self._gap_s:
