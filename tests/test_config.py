@@ -311,3 +311,11 @@ class TestCredentials:
         (tmp_path / "file").write_text("")
         with pytest.raises(ConfigError, match="Not a directory"):
             Credentials.load_or_create(tmp_path / "file" / "data", Config())
+
+
+def test_a_table_in_the_file_is_told_where_its_settings_go(tmp_path: Path) -> None:
+    file = tmp_path / "gateway.toml"
+    file.write_text("[store]\nlease_s = 10\n")
+    with pytest.raises(ConfigError) as caught:
+        load({}, {}, file)
+    assert str(caught.value) == "gateway.toml: store: tables are not used; write lease_s = … at the top"

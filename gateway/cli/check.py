@@ -18,8 +18,8 @@ from typing import Literal, NamedTuple
 from rich.console import Console
 from rich.text import Text
 
-from gateway.cli import reach, record
-from gateway.cli.failure import FAILED, Failed, of_store
+from gateway.cli import opening, reach, record
+from gateway.cli.failure import FAILED, Failed
 from gateway.cli.files import judge_open_files
 from gateway.cli.flags import DEFAULT_FILE, Given, with_settings
 from gateway.cli.serve import check_tls, refuse_workers
@@ -64,7 +64,7 @@ def check(given: Given) -> int:
 def _settle(given: Given, file: Path | None, findings: list[Finding]) -> tuple[Config, set[str]]:
     """The settings, and the names of the faulty ones, which have their defaults instead."""
     try:
-        config = load(given.flags, os.environ, file)
+        config = load(given.flags, os.environ, file, opening.RULES)
     except ConfigError as error:
         findings += [Finding("fault", str(fault)) for fault in error.faults]
         return _without(given, file, {fault.key.replace("-", "_") for fault in error.faults})
@@ -85,7 +85,7 @@ def _without(given: Given, file: Path | None, faulty: set[str]) -> tuple[Config,
     while True:
         try:
             kept = {name: value for name, value in values.items() if name in known and name not in faulty}
-            return load(kept, {}, None), faulty
+            return load(kept, {}, None, opening.RULES), faulty
         except ConfigError as error:
             # A default may contradict what was kept.
             faulty = faulty | {fault.key for fault in error.faults}
@@ -187,8 +187,7 @@ def _store(config: Config) -> Iterator[Finding]:
     try:
         faults = asyncio.run(_inspect(url, config))
     except (StoreError, ValueError, OSError) as error:
-        told = of_store(error) if isinstance(error, StoreError) else [str(error)]
-        yield from (Finding("fault", f"store: {shown}: {line}") for line in told)
+        yield from (Finding("fault", line) for line in opening.told(error, config, url))
         return
     yield from (Finding("fault" if fault.fatal else "warning", fault.problem) for fault in faults)
     if not any(fault.fatal for fault in faults):

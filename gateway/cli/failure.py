@@ -39,14 +39,14 @@ def explained(error: BaseException) -> Failed | None:
     return None
 
 
-def of_store(error: StoreError) -> list[str]:
-    """The lines that tell what is wrong with the store."""
+def of_store(error: StoreError, *, changes: bool = True) -> list[str]:
+    """The lines that tell what is wrong with the store; ``changes``: whether the call was to change something."""
     # A StoreUnfit has them; its module brings redis-py along, which `gateway --help` need not wait for.
     faults = getattr(error, "faults", None)
     if faults:
         return [fault.problem for fault in faults]
-    if isinstance(error, OutcomeUnknown):
+    if isinstance(error, OutcomeUnknown) and changes:
         return [f"{error}; whether the change was made is unknown: look, or do it again"]
-    if isinstance(error, StoreUnavailable):
+    if isinstance(error, StoreUnavailable | OutcomeUnknown):
         return [str(error)]
     return [f"the store refused the call: {error}"]

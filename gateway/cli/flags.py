@@ -9,6 +9,7 @@ from typing import Annotated, Any, NamedTuple, get_type_hints
 
 from cyclopts import Group, Parameter
 
+from gateway.cli import opening
 from gateway.cli.failure import USAGE, Failed
 from gateway.config import Config, ConfigError, Setting, load, settings_table
 
@@ -45,7 +46,7 @@ class Given(NamedTuple):
         """
         file = self.file or (DEFAULT_FILE if DEFAULT_FILE.exists() else None)
         try:
-            return load(self.flags, environ, file)
+            return load(self.flags, environ, file, opening.RULES)
         except ConfigError as error:
             raise Failed(*map(str, error.faults), status=USAGE) from error
 

@@ -8,15 +8,12 @@ import gc
 import signal
 from typing import Any
 
-from gateway.cli import banner, record
+from gateway.cli import banner, opening, record
 from gateway.cli.app import complain
-from gateway.cli.failure import FAILED, Failed, explained, of_store
+from gateway.cli.failure import FAILED, Failed
 from gateway.cli.own_store import OwnStore
 from gateway.config import Config, ConfigError, Credentials
 from gateway.node import Node
-from gateway.store.errors import StoreError
-from gateway.store.store import Store, StoreUnfit
-from gateway.store.topology import parse
 
 
 async def serve_until_told(config: Config, credentials: Credentials, own_store: OwnStore | None) -> int:
@@ -57,7 +54,7 @@ async def serve_until_told(config: Config, credentials: Credentials, own_store: 
 
 
 async def _start(config: Config, credentials: Credentials, url: str) -> Node:
-    store = await _open(config, url)
+    store = await opening.opened(config, url)
     try:
         node = Node(config, credentials, store)
     except ConfigError as error:
@@ -72,19 +69,6 @@ async def _start(config: Config, credentials: Credentials, url: str) -> Node:
             raise Failed(_of_port(error, config)) from error
         raise
     return node
-
-
-async def _open(config: Config, url: str) -> Store:
-    shown = parse(url).shown if config.redis_url else "the embedded store"
-    try:
-        return await Store.open(url, partitions=config.partitions, timeout_s=config.store_timeout_ms / 1000)
-    except StoreUnfit as error:
-        raise explained(error) or error from error
-    except (StoreError, ValueError, OSError) as error:
-        lines = of_store(error) if isinstance(error, StoreError) else [str(error)]
-        raise Failed(
-            *(f"redis_url {shown}: {line}" if config.redis_url else f"{shown}: {line}" for line in lines)
-        ) from error
 
 
 def _of_port(error: OSError, config: Config) -> str:

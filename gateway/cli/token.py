@@ -12,10 +12,10 @@ from cyclopts import Parameter
 from gateway import log
 from gateway.cli.failure import USAGE, Failed
 from gateway.cli.flags import Given, with_settings
+from gateway.cli.opening import opened
 from gateway.cli.subjects import check_ids, kept_credentials, store_url
 from gateway.config import Config, Credentials
 from gateway.services.services import Services
-from gateway.store.store import Store
 
 
 @with_settings("data_dir", "redis_url", "partitions", "log_level")
@@ -44,7 +44,7 @@ def token(
 async def _issue(
     config: Config, credentials: Credentials, url: str, user: str, name: str | None, lifetime: int | None
 ) -> str:
-    store = await Store.open(url, partitions=config.partitions, timeout_s=config.store_timeout_ms / 1000)
+    store = await opened(config, url)
     try:
         return await Services.over(store, config, credentials).tokens.issue(user, name, lifetime_s=lifetime)
     finally:

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from gateway.config.settings import Config
 
 Rule = Callable[[Config], str | None]
+Rules = tuple[tuple[tuple[str, ...], Rule], ...]
 
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s?#@]+", re.IGNORECASE)
 _NODE_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -160,7 +161,7 @@ def _matches(name: str, pattern: re.Pattern[str], form: str) -> Rule:
     return check
 
 
-RULES: tuple[tuple[tuple[str, ...], Rule], ...] = (
+RULES: Rules = (
     (("redis_url",), _redis_url),
     (("node_id",), _matches("node_id", _NODE_ID, "1 to 64 letters, digits, - or _")),
     (("app_key",), _matches("app_key", _APP_KEY, "letters, digits, - or _")),

@@ -8,18 +8,19 @@ from pathlib import Path
 from typing import Any
 
 from gateway.config.faults import ConfigError, Fault
-from gateway.config.rules import RULES
+from gateway.config.rules import RULES, Rule, Rules
 from gateway.config.settings import Config, Setting, settings_table
 from gateway.config.values import parse
 
 
-def load(flags: Mapping[str, object], environ: Mapping[str, str], toml: Path | None) -> Config:
+def load(flags: Mapping[str, object], environ: Mapping[str, str], toml: Path | None, more: Rules = ()) -> Config:
     """Merge the sources and check the result.
 
     Args:
         flags: by field name; a value may be typed or text, None means not given.
         environ: the process environment; only `GATEWAY_*` is looked at, an empty value means not given.
         toml: the settings file, None where there is none.
+        more: rules beside this package's own, over what only the caller knows.
 
     Raises:
         ConfigError: with every fault of every source, not only the first.
@@ -31,7 +32,7 @@ def load(flags: Mapping[str, object], environ: Mapping[str, str], toml: Path | N
     for source, key, value, typed in _given(flags, environ, toml, faults):
         row = rows.get(key)
         if row is None:
-            faults.append(Fault(source, key, "unknown setting" + _nearest(source, key, rows)))
+            faults.append(Fault(source, key, _tables(value) or "unknown setting" + _nearest(source, key, rows)))
             continue
         sources[key] = source
         try:
@@ -42,12 +43,23 @@ def load(flags: Mapping[str, object], environ: Mapping[str, str], toml: Path | N
     faulty = {fault.key for fault in faults}
     for keys, check in RULES:
         # A rule over a setting that is already faulty would only complain about its default.
-        if faulty.isdisjoint(keys) and (problem := check(config)):
-            key = next((key for key in keys if key in sources), keys[0])
-            faults.append(Fault(sources.get(key, key), key, problem))
+        if faulty.isdisjoint(keys):
+            faults += _judge(keys, check, config, sources)
+    faulty = {fault.key for fault in faults}
+    for keys, check in more:
+        # They may rest on what the rules above look at.
+        if faulty.isdisjoint(keys):
+            faults += _judge(keys, check, config, sources)
     if faults:
         raise ConfigError(faults)
     return config
+
+
+def _judge(keys: tuple[str, ...], check: Rule, config: Config, sources: Mapping[str, str]) -> Iterator[Fault]:
+    problem = check(config)
+    if problem:
+        key = next((key for key in keys if key in sources), keys[0])
+        yield Fault(sources.get(key, key), key, problem)
 
 
 # Kubernetes and Docker give every container such variables for a service called "gateway…".
@@ -83,6 +95,14 @@ def _read_toml(path: Path, faults: list[Fault]) -> dict[str, object]:
         problem = f"is not valid TOML: {error}"
     faults.append(Fault(str(path), "", problem))
     return {}
+
+
+def _tables(value: object) -> str | None:
+    """The problem of a `[table]` in the file."""
+    if not isinstance(value, dict):
+        return None
+    example = next((name for name in value if name in Config.__dataclass_fields__), None)
+    return f"tables are not used; write {example or 'the setting'} = … at the top"
 
 
 def _nearest(source: str, key: str, rows: Mapping[str, Setting]) -> str:

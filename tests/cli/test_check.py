@@ -6,6 +6,8 @@ import resource
 import socket
 from pathlib import Path
 
+import pytest
+
 from tests.cli.processes import Gateway, run
 from tests.servers import Server
 
@@ -32,13 +34,47 @@ def test_faults_of_settings_files_ports_and_store_are_told_in_one_run(tmp_path: 
         "data_dir file/data",
         "tls_cert file",
         f"client port {port} on 127.0.0.1 is in use by another program",
-        "store: 127.0.0.1:1: Redis is away",
+        "redis_url 127.0.0.1:1: Redis is away",
     ]
     assert len(faults) == len(told), done.stdout
     assert all(fault.startswith(text) for fault, text in zip(faults, told, strict=True)), done.stdout
     assert done.returncode == 1
     assert done.stderr == "gateway: 8 faults: serve would not start\n"
     assert "Traceback" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("redis://127.0.0.1:1/3", "--redis-url: database 3 cannot be used"),
+        ("rediss://127.0.0.1:1/?ssl_ca_certs=/nowhere.pem", "--redis-url: ssl_ca_certs: /nowhere.pem cannot be used"),
+    ],
+)
+def test_a_store_url_that_cannot_be_used_is_a_fault_of_the_settings(tmp_path: Path, url: str, told: str) -> None:
+    done = run("check", "--redis-url", url, "--client-port", "x", "--admin-port", "0", cwd=tmp_path)
+    assert done.returncode == 1
+    faults = [line.removeprefix("fault").strip() for line in done.stdout.splitlines() if line.startswith("fault")]
+    assert faults[0] == "--client-port: must be a whole number, not 'x'"
+    assert faults[1].startswith(told)
+    assert len(faults) == 2
+    for command in (["serve"], ["ctl", "nodes"], ["token", "alice"]):
+        done = run(*command, "--redis-url", url, cwd=tmp_path)
+        assert done.returncode == 2
+        assert done.stderr.startswith(f"gateway: {told}")
+
+
+def test_a_refused_password_is_told_as_one(tmp_path: Path, fresh_valkey: Server) -> None:
+    with fresh_valkey.client() as client:
+        client.config_set("requirepass", "right")
+    url = fresh_valkey.url.replace("://", "://:wrong@")
+    for arguments in (["serve"], ["ctl", "nodes"], ["check", "--client-port", "0", "--admin-port", "0"]):
+        done = run(*arguments, "--redis-url", url, cwd=tmp_path)
+        assert done.returncode == 1
+        told = " refuses the user or password (redis_url)"
+        assert any(line.endswith(told) for line in (done.stdout + done.stderr).splitlines()), done
+        assert "wrong" not in done.stdout + done.stderr
+    done = run("ctl", "nodes", "--redis-url", fresh_valkey.url, cwd=tmp_path)
+    assert "asks for a password (redis_url)" in done.stderr
 
 
 def test_an_empty_directory_is_all_that_serve_needs(tmp_path: Path) -> None:

@@ -154,6 +154,7 @@ def test_a_drained_node_takes_clients_again_after_resume(gateway: Gateway) -> No
         (["drain", "nowhere"], 1, "no live node nowhere"),
         (["setting", "colour", "red"], 1, "no setting colour"),
         (["setting", "devicePolicy", "maybe"], 1, "devicePolicy"),
+        (["setting", "friendsOnly", "maybe"], 1, "friendsOnly: write true or false"),
         (["nodes", "--redis-url", "redis://127.0.0.1:1"], 1, "Redis is away"),
         (["nodes", "--data-dir", "elsewhere"], 1, "no gateway runs on data directory elsewhere"),
     ],

@@ -94,7 +94,7 @@ def bans(
         rows = [{"user": each.user, "until": each.until_ms, "reason": each.reason} for each in found]
         return table("bans", rows, ("user", "until", "reason"), "nobody is banned")
 
-    return perform(given, (), json, act)
+    return perform(given, (), json, act, changes=False)
 
 
 @with_settings(*SETTINGS)

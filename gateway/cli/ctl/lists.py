@@ -59,7 +59,7 @@ def _listing(doc: str, name: str) -> Callable[..., int]:
             report.document["users"] = [row["user"] for row in rows]
             return report
 
-        return perform(given, (user,), json, act)
+        return perform(given, (user,), json, act, changes=False)
 
     listing.__doc__ = doc
     return listing
@@ -80,7 +80,7 @@ def friends_list(given: Given, user: str, /, *, limit: Limit = 10_000, json: Jso
                 break
         return table("friends", rows, ("user", "name", "added_at"), f"{user} has no friends")
 
-    return perform(given, (user,), json, act)
+    return perform(given, (user,), json, act, changes=False)
 
 
 async def _befriend(relationships: Relationships, user: str, targets: tuple[str, ...]) -> None:

@@ -38,7 +38,7 @@ def nodes(given: Given, /, *, json: Json = False) -> int:
                 report.shown.append(Text(f"silent: {row['incarnation']} holds a lease but does not answer", "bold red"))
         return report
 
-    return perform(given, (), json, act)
+    return perform(given, (), json, act, changes=False)
 
 
 @with_settings(*SETTINGS)
@@ -82,6 +82,8 @@ def setting(
         settings = desk.services.settings
         field = None if name is None else _field(name)
         if field is not None and value is not None:
+            if isinstance((await settings.get()).get(field), bool) and not isinstance(_read(value), bool):
+                raise Failed(f"{field}: write true or false, not {value}")
             found = await settings.set({field: _read(value)})
         else:
             found = await settings.get()
@@ -94,7 +96,7 @@ def setting(
         report.document = found
         return report
 
-    return perform(given, (), json, act)
+    return perform(given, (), json, act, changes=value is not None)
 
 
 def _field(name: str) -> str:

@@ -11,10 +11,13 @@ from cyclopts import Parameter
 
 from gateway import log
 from gateway.cli.ctl.report import Report, show
+from gateway.cli.failure import Failed, of_store
 from gateway.cli.flags import Given
+from gateway.cli.opening import opened
 from gateway.cli.subjects import check_ids, store_url
 from gateway.config import Config, Credentials
 from gateway.services.services import Services
+from gateway.store.errors import OutcomeUnknown
 from gateway.store.store import Store
 
 SETTINGS = ("data_dir", "redis_url", "partitions", "log_level")
@@ -32,8 +35,18 @@ class Desk(NamedTuple):
     config: Config
 
 
-def perform(given: Given, users: Sequence[str], as_json: bool, act: Callable[[Desk], Awaitable[Report]]) -> int:
+Act = Callable[[Desk], Awaitable[Report]]
+
+
+def perform(given: Given, users: Sequence[str], as_json: bool, act: Act, *, changes: bool = True) -> int:
     """Checks the ids, opens the store, acts, prints.
+
+    Args:
+        given: the command line's settings.
+        users: ids to check.
+        as_json: how to print.
+        act: what to do.
+        changes: whether it changes anything.
 
     Returns:
         The exit status.
@@ -45,11 +58,14 @@ def perform(given: Given, users: Sequence[str], as_json: bool, act: Callable[[De
     log.configure(config.log_level, config.log_format)
     check_ids(config, *users)
     url = store_url(config)
-    return show(asyncio.run(_over(config, url, act)), as_json=as_json)
+    try:
+        return show(asyncio.run(_over(config, url, act)), as_json=as_json)
+    except OutcomeUnknown as error:
+        raise Failed(*of_store(error, changes=changes)) from error
 
 
-async def _over(config: Config, url: str, act: Callable[[Desk], Awaitable[Report]]) -> Report:
-    store = await Store.open(url, partitions=config.partitions, timeout_s=config.store_timeout_ms / 1000)
+async def _over(config: Config, url: str, act: Act) -> Report:
+    store = await opened(config, url)
     try:
         # No act here signs anything, and an admin's machine need not have the secret.
         return await act(Desk(Services.over(store, config, Credentials("", "")), store, config))

@@ -20,7 +20,7 @@ def online(given: Given, /, *users: str, json: Json = False) -> int:
         rows = [{"user": user, "online": state} for user, state in states.items()]
         return table("users", rows, ("user", "online"), "")
 
-    return perform(given, users, json, act)
+    return perform(given, users, json, act, changes=False)
 
 
 @with_settings(*SETTINGS)
@@ -32,7 +32,7 @@ def sessions(given: Given, user: str, /, *, json: Json = False) -> int:
         columns = ("session", "platform", "device", "node", "address", "connected_at", "jti")
         return table("sessions", rows, columns, f"{user} is offline")
 
-    return perform(given, (user,), json, act)
+    return perform(given, (user,), json, act, changes=False)
 
 
 @with_settings(*SETTINGS)
@@ -54,7 +54,7 @@ def show(given: Given, /, *users: str, json: Json = False) -> int:
         report.shown[:0] = [record(each) for each in records]
         return report
 
-    return perform(given, users, json, act)
+    return perform(given, users, json, act, changes=False)
 
 
 @with_settings(*SETTINGS)
