@@ -14,6 +14,7 @@ import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple
+from urllib.parse import urlsplit
 
 from rich.console import Console
 from rich.text import Text
@@ -149,16 +150,24 @@ def _open_files(config: Config) -> Iterator[Finding]:
 def _client_port(config: Config) -> Iterator[Finding]:
     if config.role != "admin":
         url = record.client_url(config, config.client_port)
-        yield _port(config, "client", config.client_host, config.client_port, url)
+        running = record.read(config.data_dir)
+        ours = running is not None and _holds(running.client, config.client_port)
+        yield _port(config, "client", config.client_host, config.client_port, url, ours=ours)
 
 
 def _admin_port(config: Config) -> Iterator[Finding]:
     if config.role != "edge":
         url = record.admin_url(config, config.admin_port)
-        yield _port(config, "admin", config.admin_host, config.admin_port, url)
+        running = record.read(config.data_dir)
+        ours = running is not None and _holds(running.admin, config.admin_port)
+        yield _port(config, "admin", config.admin_host, config.admin_port, url, ours=ours)
 
 
-def _port(config: Config, name: str, host: str, port: int, url: str) -> Finding:
+def _holds(url: str | None, port: int) -> bool:
+    return url is not None and urlsplit(url).port == port
+
+
+def _port(config: Config, name: str, host: str, port: int, url: str, *, ours: bool) -> Finding:
     where = f"{name} port {port} on {host}"
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
@@ -174,7 +183,11 @@ def _port(config: Config, name: str, host: str, port: int, url: str) -> Finding:
         answer = reach.probe(url, config)
         if answer is None:
             return Finding("fault", f"{where} is in use by another program; choose another with --{name}-port")
-        return Finding("info", f"{where}: a gateway runs there, {'ready' if answer.ready else answer.reason}")
+        if not ours:
+            other = f"a gateway that does not run on {config.data_dir}"
+            return Finding("fault", f"{where} is in use by {other}; choose another with --{name}-port")
+        said = "ready" if answer.ready else answer.reason
+        return Finding("info", f"{where}: the gateway of {config.data_dir} runs there, {said}")
     return Finding("ok", f"{where} is free" if port else f"{name} port: any free one on {host}")
 
 
@@ -208,7 +221,7 @@ _LOOKS: tuple[tuple[set[str], Callable[[Config], Iterator[Finding]]], ...] = (
     ({"tls_cert", "tls_key"}, _tls),
     ({"jwt_public_key_file", "jwt_algorithms"}, _jwt_key),
     ({"connections_max"}, _open_files),
-    ({"client_host", "client_port", "role"}, _client_port),
-    ({"admin_host", "admin_port", "role"}, _admin_port),
+    ({"client_host", "client_port", "role", "data_dir"}, _client_port),
+    ({"admin_host", "admin_port", "role", "data_dir"}, _admin_port),
     ({"redis_url", "partitions"}, _store),
 )

@@ -13,6 +13,7 @@ import structlog
 from msgspec import Struct
 
 from gateway.config import Config
+from gateway.config.redact import without_password
 from gateway.config.rules import is_loopback
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ class Running(Struct):
         client: the client port's URL, `ws://127.0.0.1:8080`.
         admin: the admin port's URL.
         certificate: the file that proves it is this one, where it serves with TLS.
+        redis_url: the Redis it uses, user and password starred out; None where the store is embedded.
     """
 
     pid: int
@@ -38,6 +40,7 @@ class Running(Struct):
     client: str | None
     admin: str | None
     certificate: str | None = None
+    redis_url: str | None = None
 
 
 @contextlib.contextmanager
@@ -76,7 +79,8 @@ def of(node: Node) -> Running:
     client = client_url(config, node.listener.port) if config.role != "admin" else None
     admin = admin_url(config, node.admin.port) if config.role != "edge" else None
     certificate = str(config.tls_cert.absolute()) if config.tls_cert is not None else None
-    return Running(os.getpid(), node.node_id, client, admin, certificate)
+    redis_url = None if config.redis_url is None else str(without_password(config.redis_url))
+    return Running(os.getpid(), node.node_id, client, admin, certificate, redis_url)
 
 
 def client_url(config: Config, port: int) -> str:

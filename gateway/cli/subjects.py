@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from gateway.cli import record
 from gateway.cli.failure import USAGE, Failed
 from gateway.config import Config, ConfigError, Credentials
 from gateway.store import embedded
@@ -37,12 +38,17 @@ def kept_credentials(config: Config) -> Credentials:
 
 
 def store_url(config: Config) -> str:
-    """The URL of the store: as configured, else of the embedded one that runs on the data directory.
+    """The URL of the store: as configured, else of the gateway that runs on the data directory.
 
     Raises:
-        Failed: none runs there.
+        Failed: none runs there, or it uses a Redis whose password is not known here.
     """
     url = config.redis_url or embedded.find(config.data_dir)
+    if url is None:
+        running = record.read(config.data_dir)
+        url = running.redis_url if running is not None else None
+        if url is not None and "***@" in url:
+            raise Failed(f"the gateway on {config.data_dir} uses Redis at {url}: give --redis-url with its password")
     if url is None:
         raise Failed(
             f"no gateway runs on data directory {config.data_dir}: start it (gateway serve), name its --data-dir, or "

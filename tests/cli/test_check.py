@@ -90,9 +90,17 @@ def test_beside_the_running_gateway_its_ports_are_no_fault(gateway: Gateway) -> 
     ports = ("--client-port", str(gateway.client_port), "--admin-port", str(gateway.admin_port))
     done = run("check", "--client-host", "127.0.0.1", *ports, cwd=gateway.cwd)
     assert done.returncode == 0, done.stdout
-    assert f"client port {gateway.client_port} on 127.0.0.1: a gateway runs there, ready" in done.stdout
-    assert f"admin port {gateway.admin_port} on 127.0.0.1: a gateway runs there, ready" in done.stdout
+    assert f"client port {gateway.client_port} on 127.0.0.1: the gateway of data runs there, ready" in done.stdout
+    assert f"admin port {gateway.admin_port} on 127.0.0.1: the gateway of data runs there, ready" in done.stdout
     assert "store: the embedded one in data" in done.stdout
+
+
+def test_ports_of_another_gateway_are_a_fault(gateway: Gateway, tmp_path: Path) -> None:
+    ports = ("--client-port", str(gateway.client_port), "--admin-port", str(gateway.admin_port))
+    done = run("check", "--client-host", "127.0.0.1", *ports, cwd=tmp_path)
+    assert done.returncode == 1
+    for name, port in (("client", gateway.client_port), ("admin", gateway.admin_port)):
+        assert f"{name} port {port} on 127.0.0.1 is in use by a gateway that does not run on data;" in done.stdout
 
 
 def test_what_is_bad_for_a_store_but_not_fatal_is_a_warning(tmp_path: Path, fresh_valkey: Server) -> None:

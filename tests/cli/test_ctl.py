@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.cli.processes import Gateway, Program
+from tests.cli.processes import Gateway, Program, run
+from tests.servers import Server
 from tests.waiting import wait_until
 
 
@@ -167,6 +168,25 @@ def test_what_cannot_be_done_is_told_with_a_status(
     assert told in done.stderr
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
+
+
+def test_the_redis_of_the_running_gateway_needs_no_flag_unless_it_has_a_password(
+    tmp_path: Path, fresh_valkey: Server
+) -> None:
+    (tmp_path / "open").mkdir()
+    with Gateway(tmp_path / "open", "--redis-url", fresh_valkey.url) as gateway:
+        (node,) = document(gateway, "nodes")["nodes"]
+        assert node["answered"]
+        assert run("token", "alice", cwd=gateway.cwd).returncode == 0
+    with fresh_valkey.client() as client:
+        client.config_set("requirepass", "right")
+    (tmp_path / "closed").mkdir()
+    with Gateway(tmp_path / "closed", GATEWAY_REDIS_URL=fresh_valkey.url.replace("://", "://:right@")) as gateway:
+        done = gateway.ctl("nodes")
+        assert done.returncode == 1
+        assert "://***@" in done.stderr
+        assert "give --redis-url with its password" in done.stderr
+        assert "right" not in (gateway.cwd / "data" / "gateway.json").read_text()
 
 
 def test_a_silent_node_is_named_and_makes_it_fail(tmp_path: Path) -> None:
