@@ -39,6 +39,8 @@ def connect(
 ) -> int:
     """Be a user: an interactive client in the terminal; reads lines from a pipe, too.
 
+    The exit status is 1 when the gateway refuses the user, or anything that came through a pipe.
+
     The token comes from the Server API of the gateway that runs on the data directory, or by --token.
     """
     config = given.load(os.environ)
@@ -49,7 +51,7 @@ def connect(
     client, admin = reach.addresses(given, config)
     wallet = _Wallet(token, None if token is not None else _issuer(config, admin, user, name))
     peer = Peer(url or client, wallet.present, device or _device(), _trust(config, url))
-    return asyncio.run(_converse(peer, Screen(user, wallet.renewed if wallet.issue else None)))
+    return asyncio.run(_converse(peer, Screen(user, wallet.renewed if wallet.issue else None, config.id_pattern)))
 
 
 class _Wallet:
@@ -75,8 +77,7 @@ async def _converse(peer: Peer, screen: Screen) -> int:
     try:
         await asyncio.wait({talking, typing}, return_when=asyncio.FIRST_COMPLETED)
         if not talking.done():
-            typing.result()
-            return 0
+            return FAILED if typing.result() else 0
         typing.cancel()
         await asyncio.gather(typing, return_exceptions=True)
         talking.result()

@@ -86,6 +86,7 @@ class Conversation:
         self._on_state = on_state
         self._socket: ClientConnection | None = None
         self._live = asyncio.Event()
+        self._welcomed = asyncio.Event()
         self._asked: dict[str, asyncio.Future[Answer]] = {}
         self._asked_count = 0
         self._cursor: str | None = None
@@ -149,6 +150,10 @@ class Conversation:
             if answer.get("code") != Code.OUTCOME_UNKNOWN:
                 return answer
         return await self.ask("send", **fields, retry=True)
+
+    async def welcomed(self) -> None:
+        """Waits for the first welcome; where it never comes, ``run`` says why."""
+        await self._welcomed.wait()
 
     async def close(self) -> None:
         """Says goodbye."""
@@ -222,6 +227,7 @@ class Conversation:
             self._cursor = message["cursor"]
             self._on_push(message)
             self._live.set()
+            self._welcomed.set()
             return
         if kind == "going_away":
             self._not_before_s = message["reconnect_after_ms"] / 1000

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import sys
 import threading
 from collections.abc import Awaitable, Callable
@@ -34,18 +35,31 @@ COMMANDS: dict[str, tuple[str, str]] = {
 }
 
 
+LINE_BYTES_MAX = 128 * 1024
+"""A longer line is not sent: the gateway would close the connection over it, and a prompt crawls under a huge paste."""
+
+_TOO_LONG = f"more than {LINE_BYTES_MAX // 1024} KiB are not sent in one line"
+
+WATCH_AT_ONCE = 100
+
+
 class Screen:
     """One user's terminal.
 
     Args:
         user: who.
         token: gets a new token for `/refresh`; None where the user brought the token.
+        id_pattern: what a user id looks like.
     """
 
-    def __init__(self, user: str, token: Callable[[], Awaitable[str]] | None) -> None:
+    def __init__(self, user: str, token: Callable[[], Awaitable[str]] | None, id_pattern: str) -> None:
         self.user = user
         self._token = token
+        self._is_user = re.compile(id_pattern).fullmatch
         self._to: str | None = None
+        self._failed = False
+        self._watched: dict[str, bool] = {}
+        self._watching: asyncio.Task[None] | None = None
         self._interactive = sys.stdin.isatty() and sys.stdout.isatty()
         self._console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
         self._conversation: Conversation | None = None
@@ -55,7 +69,7 @@ class Screen:
             "blocked": self._blocked,
             "allow": self._allow,
             "watch": self._watch,
-            "unwatch": self._edit("unwatch", "no longer watched"),
+            "unwatch": self._unwatch,
             "friends": self._friends,
             "who": self._who,
             "sessions": self._sessions,
@@ -71,6 +85,11 @@ class Screen:
         line = words.push(message, self.user)
         if line is not None:
             self.show(line)
+        if message["type"] == "presence" and message["user"] in self._watched:
+            self._watched[message["user"]] = message["online"]
+        elif message["type"] == "welcome" and self._watched:
+            # Watches end with the session.
+            self._watching = asyncio.ensure_future(self._watch_again())
 
     def state(self, sentence: str) -> None:
         """The connection changed."""
@@ -81,12 +100,17 @@ class Screen:
         self._console.print(line if isinstance(line, Text) else Text(line, style))
 
     def _hint(self, text: str) -> None:
+        self._failed = True
         self.show(Text(f"! {text}", "red"))
 
     # What is typed.
 
-    async def run(self, conversation: Conversation) -> None:
-        """Carries lines out until `/quit` or the end of the input."""
+    async def run(self, conversation: Conversation) -> bool:
+        """Carries lines out until `/quit` or the end of the input.
+
+        Returns:
+            Whether any line of a pipe could not be carried out.
+        """
         self._conversation = conversation
         self.show("type /to bob hello, /help for the rest, /quit to leave", "dim")
         read = self._prompt() if self._interactive else _piped()
@@ -95,16 +119,31 @@ class Screen:
             while True:
                 line = await read()
                 if line is None or line.strip() in ("/quit", "/exit", "/q"):
-                    return
-                if line.strip():
+                    if not self._interactive:
+                        await conversation.welcomed()
+                    return self._failed and not self._interactive
+                if len(line.encode(errors="replace")) > LINE_BYTES_MAX:
+                    self._hint(_TOO_LONG)
+                elif line.strip():
                     await self._carry_out(line.strip())
 
     def _prompt(self) -> Callable[[], Awaitable[str | None]]:
         from prompt_toolkit import PromptSession
         from prompt_toolkit.completion import WordCompleter
+        from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
+        from prompt_toolkit.keys import Keys
 
         completer = WordCompleter([f"/{name}" for name in COMMANDS], sentence=True)
-        session: PromptSession[str] = PromptSession(completer=completer, complete_while_typing=False)
+        keys = KeyBindings()
+
+        @keys.add(Keys.BracketedPaste)
+        def _(event: KeyPressEvent) -> None:
+            if len(event.data.encode(errors="replace")) > LINE_BYTES_MAX:
+                self._hint(_TOO_LONG)
+            else:
+                event.current_buffer.insert_text(event.data.replace("\r\n", "\n").replace("\r", "\n"))
+
+        session: PromptSession[str] = PromptSession(completer=completer, complete_while_typing=False, key_bindings=keys)
 
         async def read() -> str | None:
             to = f" → {self._to}" if self._to else ""
@@ -117,8 +156,8 @@ class Screen:
 
     async def _carry_out(self, line: str) -> None:
         try:
-            if not line.startswith("/"):
-                await self._say(line)
+            if not line.startswith("/") or line.startswith("//"):
+                await self._say(line[1:] if line.startswith("//") else line)
                 return
             name, _, rest = line[1:].partition(" ")
             if name == "to":
@@ -126,10 +165,11 @@ class Screen:
             elif name in self._acts:
                 await self._acts[name](rest.replace(",", " ").split())
             else:
-                self._hint(f"there is no command /{name}; /help lists them, and a line without / is a message")
+                self._hint(f"there is no command /{name}; /help lists them, //{name} sends it as a message")
         except _Misused as misuse:
             self._hint(f"write {COMMANDS[str(misuse)][0]}")
         except _RefusedReply as refusal:
+            self._failed = True
             self.show(words.refused(refusal.answer))
         except (Unanswered, Failed) as error:
             self._hint(str(error))
@@ -138,6 +178,7 @@ class Screen:
         to, _, text = rest.partition(" ")
         if not to:
             raise _Misused("to")
+        self._check([to])
         self._to = to
         if text.strip():
             await self._say(text.strip())
@@ -162,10 +203,16 @@ class Screen:
             raise _RefusedReply(answer)
         return answer
 
+    def _check(self, users: list[str]) -> None:
+        wrong = [user for user in users if not self._is_user(user)]
+        if wrong:
+            raise Failed(f"{', '.join(words.clean(user) for user in wrong)}: not a user id")
+
     def _edit(self, type_: str, done: str) -> Callable[[list[str]], Awaitable[None]]:
         async def act(users: list[str]) -> None:
             if not users:
-                raise _Misused({"blocklist.add": "block", "blocklist.remove": "unblock"}.get(type_, type_))
+                raise _Misused("block" if type_ == "blocklist.add" else "unblock")
+            self._check(users)
             await self._ask(type_, users=users)
             self.show(f"* {done}: {', '.join(users)}")
 
@@ -185,9 +232,11 @@ class Screen:
                 "allowed (on)" if status["enabled"] else "allowed (off)", await self._ask("allowlist.list", limit=1000)
             )
         elif first == "remove" and users:
+            self._check(users)
             await self._ask("allowlist.remove", users=users)
             self.show(f"* no longer allowed: {', '.join(users)}")
         elif first and first not in ("on", "off", "list", "remove"):
+            self._check(arguments)
             await self._ask("allowlist.add", users=arguments)
             self.show(f"* allowed: {', '.join(arguments)}")
         else:
@@ -200,8 +249,35 @@ class Screen:
     async def _watch(self, users: list[str]) -> None:
         if not users:
             raise _Misused("watch")
+        self._check(users)
         for state in (await self._ask("watch", users=users))["users"]:
+            self._watched[state["user"]] = state["online"]
             self.show(words.presence(state))
+
+    async def _unwatch(self, users: list[str]) -> None:
+        if not users:
+            raise _Misused("unwatch")
+        self._check(users)
+        # Forgotten first: a reconnect meanwhile must not bring them back.
+        for user in users:
+            self._watched.pop(user, None)
+        await self._ask("unwatch", users=users)
+        self.show(f"* no longer watched: {', '.join(users)}")
+
+    async def _watch_again(self) -> None:
+        """Watches the same users in a new session, and tells who came or went meanwhile."""
+        wanted = list(self._watched)
+        try:
+            for start in range(0, len(wanted), WATCH_AT_ONCE):
+                for state in (await self._ask("watch", users=wanted[start : start + WATCH_AT_ONCE]))["users"]:
+                    if self._watched.get(state["user"]) not in (None, state["online"]):
+                        self._watched[state["user"]] = state["online"]
+                        self.show(words.presence(state))
+        except _RefusedReply as refusal:
+            self.show(words.refused(refusal.answer))
+        except Unanswered:
+            # The connection broke again: the next welcome brings the next try.
+            pass
 
     async def _friends(self, _: list[str]) -> None:
         answer = await self._ask("friends.list", limit=1000)
@@ -211,6 +287,7 @@ class Screen:
     async def _who(self, users: list[str]) -> None:
         if not users:
             raise _Misused("who")
+        self._check(users)
         found = {each["user"]: each for each in (await self._ask("user.get", users=users))["users"]}
         for user in users:
             name = words.clean(found[user]["name"]) if user in found else "no such user"
@@ -246,6 +323,7 @@ class Screen:
         width = max(len(usage) for usage, _ in COMMANDS.values())
         for usage, meaning in COMMANDS.values():
             self.show(Text.assemble("  ", (usage.ljust(width), "cyan"), "  ", meaning))
+        self.show(Text.assemble("  ", ("//TEXT".ljust(width), "cyan"), "  send /TEXT, a message that begins with a /"))
 
 
 class _Misused(Exception):

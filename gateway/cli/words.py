@@ -10,6 +10,7 @@ import orjson
 from rich.text import Text
 
 from gateway.cli.conversation import Ended
+from gateway.cli.plain import plain
 from gateway.protocol.codes import Code
 
 OLD_MS = 60_000
@@ -91,7 +92,7 @@ def moment(at_ms: int) -> str:
 
 def clean(text: str) -> str:
     """Text of others without what would move the cursor or change colours."""
-    shown = "".join(each if each.isprintable() else " " for each in text[:BODY_MAX])
+    shown = plain(text[:BODY_MAX])
     return shown + " …" if len(text) > BODY_MAX else shown
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.cli import words
 from tests.cli.processes import START_DEADLINE_S, Gateway, Program, command, environment, run
 from tests.waiting import wait_until
 
@@ -54,7 +55,8 @@ def test_every_command_does_what_its_help_says(gateway: Gateway) -> None:
         assert bob.ended() == 1
         bob.shows("! you were kicked")
         alice.say("/quit")
-        assert alice.ended() == 0
+        # One line was refused.
+        assert alice.ended() == 1
 
 
 def test_what_is_typed_wrong_is_answered_with_how_to_type_it(gateway: Gateway) -> None:
@@ -68,10 +70,27 @@ def test_what_is_typed_wrong_is_answered_with_how_to_type_it(gateway: Gateway) -
             ("/allow", "! write /allow USER …"),
             ("/drop nothing", "! no sessions begin with nothing"),
             ("/to nobody-there hi", "! no such user (404)"),
+            ("/block zz!!", "! zz!!: not a user id"),
+            ("x" * 140_000, "! more than 128 KiB are not sent in one line"),
             ("/help", "/sessions"),
         ):
             clumsy.say(line)
             clumsy.shows(told)
+
+
+def test_a_message_may_begin_with_a_slash(gateway: Gateway) -> None:
+    with gateway.connect("slash") as slash, gateway.connect("reader") as reader:
+        slash.say("/to reader first")
+        slash.say("//shrug")
+        reader.shows("slash: /shrug")
+
+
+def test_joiners_are_shown_and_what_turns_the_direction_is_not() -> None:
+    family = "\U0001f468\u200d\U0001f469\ufe0f"
+    assert (
+        words.clean(f"\u0645\u06cc\u200c\u062e {family} \u202eabc\u2066\x1b[1m")
+        == f"\u0645\u06cc\u200c\u062e {family}  abc  [1m"
+    )
 
 
 def test_what_others_write_cannot_move_the_cursor(gateway: Gateway) -> None:
@@ -82,19 +101,38 @@ def test_what_others_write_cannot_move_the_cursor(gateway: Gateway) -> None:
 
 def test_piped_lines_are_carried_out_to_the_last(gateway: Gateway) -> None:
     with gateway.connect("listener") as listener:
-        done = subprocess.run(
-            command("connect", "scripted"),
-            cwd=gateway.cwd,
-            env=environment(),
-            input="/to listener from a script\n",
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        done = _piped(gateway, "/to listener from a script\n", "scripted")
         assert done.returncode == 0, done.stderr
         assert "\x1b" not in done.stdout
         listener.shows("scripted: from a script")
+
+
+def _piped(gateway: Gateway, lines: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command("connect", *arguments),
+        cwd=gateway.cwd,
+        env=environment(),
+        input=lines,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_the_end_of_the_input_waits_for_the_outcome(gateway: Gateway) -> None:
+    welcome = _piped(gateway, "", "hasty")
+    assert (welcome.returncode, "connected as hasty" in welcome.stdout) == (0, True)
+    url = f"ws://127.0.0.1:{gateway.client_port}"
+    refused = _piped(gateway, "", "hasty", "--token", "rubbish", "--url", url)
+    assert (refused.returncode, "! your token is not valid here" in refused.stdout) == (1, True)
+    nobody = _piped(gateway, "", "hasty", "--token", "t", "--url", "ws://127.0.0.1:1")
+    assert (nobody.returncode, "nobody answers" in nobody.stderr) == (1, True)
+
+
+def test_a_refused_piped_send_is_in_the_exit_status(gateway: Gateway) -> None:
+    done = _piped(gateway, "/to nobody-there hi\n/to scripted but this\n", "scripted")
+    assert (done.returncode, "! no such user (404)" in done.stdout) == (1, True)
 
 
 def test_a_token_and_a_url_are_all_that_a_remote_gateway_takes(gateway: Gateway, tmp_path: Path) -> None:
@@ -135,6 +173,9 @@ def test_it_comes_back_after_a_restart_and_gets_what_was_sent_meanwhile(tmp_path
             with first.connect("alice") as alice:
                 alice.say("/to bob before")
                 bob.shows("alice: before")
+                bob.say("/watch alice")
+                bob.shows("* alice is online")
+            bob.shows("* alice is offline")
             assert first.stop() == 0
             bob.shows("connecting again in")
             with Gateway(tmp_path, ports=ports) as second, second.connect("alice") as alice:
@@ -142,6 +183,8 @@ def test_it_comes_back_after_a_restart_and_gets_what_was_sent_meanwhile(tmp_path
                 wait_until(lambda: bob.output.count("connected as bob") == 2, 40)
                 bob.shows("alice: after")
                 assert bob.output.count("alice: before") == 1
+                # Whether alice came before or after the watch was renewed, bob is told.
+                wait_until(lambda: bob.output.count("* alice is online") == 2)
 
 
 class Terminal:

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from gateway.cli.plain import plain
 from gateway.services.drops import Acknowledgement
 
 PIPED_WIDTH = 500
@@ -121,7 +122,7 @@ def _cell(column: str, value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, int) and _is_time(column):
         return written(value)
-    return "".join(each if each.isprintable() else " " for each in str(value))
+    return plain(str(value))
 
 
 def written(at_ms: int) -> str:
