@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import logging
 import os
 import socket
 from collections.abc import Iterator
@@ -63,6 +64,7 @@ class AdminServer:
             settings.load()
         except OSError as error:
             raise OSError(error.errno, f"the admin port's TLS certificate or key cannot be used: {error}") from error
+        logging.getLogger("uvicorn.error").addFilter(_is_of_use)
         listening = _listen(self._host, self._asked_port)
         self.port = listening.getsockname()[1]
         server = _Uvicorn(settings)
@@ -98,6 +100,14 @@ class _Uvicorn(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self.up.set()
+
+
+_UPGRADES = ("Unsupported upgrade request", "No supported WebSocket library detected")
+
+
+def _is_of_use(record: logging.LogRecord) -> bool:
+    # Anybody may ask this port for a WebSocket; uvicorn's advice to install one is not for here.
+    return not record.getMessage().startswith(_UPGRADES)
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -34,6 +34,21 @@ async def test_the_real_port_is_known_after_start() -> None:
     assert (server.port > 0, answer.text) == (True, "ok")
 
 
+async def test_who_asks_for_a_websocket_brings_nothing_into_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    server = AdminServer(app, Config(admin_port=0))
+    await server.start()
+    asking = {
+        "connection": "upgrade",
+        "upgrade": "websocket",
+        "sec-websocket-version": "13",
+        "sec-websocket-key": "eA==",
+    }
+    async with httpx.AsyncClient() as client:
+        await client.get(f"http://127.0.0.1:{server.port}/", headers=asking)
+    await server.stop()
+    assert [each.getMessage() for each in caplog.records if each.levelno >= logging.WARNING] == []
+
+
 async def test_a_stopped_server_has_let_go_of_its_port() -> None:
     first = AdminServer(app, Config(admin_port=0))
     await first.start()
