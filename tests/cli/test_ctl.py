@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from gateway.services.settings import FIELDS
 from tests.cli.processes import Gateway, Program, run
 from tests.servers import Server
 from tests.waiting import wait_until
@@ -40,6 +41,28 @@ def test_a_ban_drops_the_socket_and_says_so(gateway: Gateway) -> None:
         assert "! you are banned until " in again.output
     assert gateway.ctl("unban", "banned", "other").stdout == "banned: ban lifted\nother: was not banned\n"
     assert gateway.ctl("bans").stdout == "nobody is banned\n"
+    gateway.ctl("ban", "banned", "--for-ever")
+    assert re.search(r"^banned +until lifted +-", gateway.ctl("bans").stdout, re.MULTILINE)
+    assert document(gateway, "bans")["bans"][0]["until"] is None
+    gateway.ctl("unban", "banned")
+
+
+def test_a_user_that_is_not_registered_is_noted(gateway: Gateway) -> None:
+    note = " (no such user is registered)"
+    assert run("token", "known", cwd=gateway.cwd).returncode == 0
+    for act in (["kick"], ["ban", "--minutes", "1"], ["deactivate"]):
+        done = gateway.ctl(act[0], "known", "unknown", *act[1:])
+        known, unknown = done.stdout.splitlines()
+        assert (done.returncode, note in known, unknown.endswith(note)) == (0, False, True), done.stdout
+    gateway.ctl("reactivate", "known")
+    done = gateway.ctl("friends", "add", "known", "stranger")
+    assert done.stdout == f"known: now friends with stranger{note}\n"
+
+
+def test_help_of_live_settings_names_them_all(gateway: Gateway) -> None:
+    shown = gateway.ctl("setting", "--help", COLUMNS="200").stdout
+    assert all(f"\n{name}, " in shown for name in FIELDS), shown
+    assert "--empty" not in gateway.ctl("kick", "--help").stdout
 
 
 def test_a_kick_of_a_device_spares_other_users_and_devices(gateway: Gateway) -> None:

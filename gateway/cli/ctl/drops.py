@@ -8,7 +8,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from gateway.cli.ctl.over import SETTINGS, Desk, Json, for_each, perform
+from gateway.cli.ctl.over import SETTINGS, Desk, Json, for_each, perform, unregistered
 from gateway.cli.ctl.report import Report, dropped, lines, table, written
 from gateway.cli.failure import USAGE, Failed
 from gateway.cli.flags import Given, with_settings
@@ -29,7 +29,9 @@ def _drop(
     _some(users)
 
     async def acted(desk: Desk) -> Report:
-        return dropped(await for_each(users, lambda user: act(desk, user)), done)
+        # Before the act: some acts leave a record of whom they are about.
+        strangers = await unregistered(desk, users)
+        return dropped(await for_each(users, lambda user: act(desk, user)), done, strangers)
 
     return perform(given, users, as_json, acted)
 
@@ -92,7 +94,10 @@ def bans(
     async def act(desk: Desk) -> Report:
         found = await desk.services.bans.list(offset=offset, limit=limit)
         rows = [{"user": each.user, "until": each.until_ms, "reason": each.reason} for each in found]
-        return table("bans", rows, ("user", "until", "reason"), "nobody is banned")
+        shown = [row | {"until": row["until"] or "until lifted"} for row in rows]
+        report = table("bans", shown, ("user", "until", "reason"), "nobody is banned")
+        report.document["bans"] = rows
+        return report
 
     return perform(given, (), json, act, changes=False)
 
@@ -103,10 +108,10 @@ def kick(
     /,
     *users: str,
     session: Annotated[
-        tuple[str, str] | None, Parameter(help="USER and session id: that one only.", show_default=False)
+        tuple[str, str] | None, Parameter(negative="", help="USER and session id: that one only.", show_default=False)
     ] = None,
     device: Annotated[
-        tuple[str, str] | None, Parameter(help="USER and device id: that one only.", show_default=False)
+        tuple[str, str] | None, Parameter(negative="", help="USER and device id: that one only.", show_default=False)
     ] = None,
     reason: Reason = "",
     json: Json = False,

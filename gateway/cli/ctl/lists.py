@@ -8,8 +8,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from gateway.cli.ctl.over import SETTINGS, Desk, Json, perform
-from gateway.cli.ctl.report import Report, lines, table
+from gateway.cli.ctl.over import SETTINGS, Desk, Json, perform, unregistered
+from gateway.cli.ctl.report import Report, lines, noted, table
 from gateway.cli.failure import USAGE, Failed
 from gateway.cli.flags import Given, with_settings
 from gateway.services.relationships import Page, Relationships
@@ -28,7 +28,9 @@ def _edit(doc: str, told: str, act: Edit) -> Callable[..., int]:
 
         async def acted(desk: Desk) -> Report:
             await act(desk.services.relationships, user, targets)
-            return lines({"user": user, "targets": list(targets)}, [f"{user}: {told} {', '.join(targets)}"])
+            strangers = await unregistered(desk, (user, *targets)) if act is _befriend else set()
+            names = ", ".join(noted(target, target, strangers) for target in targets)
+            return lines({"user": user, "targets": list(targets)}, [f"{noted(user, user, strangers)}: {told} {names}"])
 
         return perform(given, (user, *targets), json, acted)
 

@@ -76,7 +76,19 @@ def setting(
     *,
     json: Json = False,
 ) -> int:
-    """Show all live settings or one of them, or change one for every node."""
+    """Show all live settings or one of them, or change one for every node.
+
+    friendsOnly, true or false (false): only friends may send each other direct messages.
+
+    devicePolicy, platform, single, unlimited or refuse (platform): one session of each kind of device, where the newest
+    wins; one in all; any number; one of each kind, where the newcomer is refused.
+
+    expireKeepsConnections, true or false (false): expiring tokens leaves live sockets up.
+
+    sendRatePerSecond, 0 to 1000000 (as setting send_rate_per_s, 200): sends a second of one connection; 0: no limit.
+
+    offlineRetentionDays, 1 to 3650 (as setting retention_days, 7): how long messages are kept.
+    """
 
     async def act(desk: Desk) -> Report:
         settings = desk.services.settings

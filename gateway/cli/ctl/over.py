@@ -83,3 +83,9 @@ async def for_each(users: Sequence[str], act: Callable[[str], Awaitable[Outcome]
 
     wanted = list(dict.fromkeys(users))
     return dict(zip(wanted, await asyncio.gather(*map(one, wanted)), strict=True))
+
+
+async def unregistered(desk: Desk, users: Sequence[str]) -> set[str]:
+    """Which of these were never registered: perhaps mistyped, though one may act on them."""
+    found = await for_each(users, desk.services.accounts.get)
+    return {user for user, account in found.items() if account is None}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -82,18 +82,28 @@ def record(values: Mapping[str, Any]) -> Table:
     return grid
 
 
-def dropped(acknowledgements: Mapping[str, Acknowledgement], done: str) -> Report:
-    """What an act did to the live sockets of each user; silent nodes make it a failure."""
-    document = [{"user": user, **dataclasses.asdict(each)} for user, each in acknowledgements.items()]
+def dropped(acknowledgements: Mapping[str, Acknowledgement], done: str, strangers: Collection[str]) -> Report:
+    """What an act did to the live sockets of each user; silent nodes make it a failure, ``strangers`` only a note."""
+    document = [
+        {"user": user, "registered": user not in strangers, **dataclasses.asdict(each)}
+        for user, each in acknowledgements.items()
+    ]
     shown = []
     for user, each in acknowledgements.items():
-        shown.append(Text.assemble((user, "bold"), f": {done}, {_sockets(each)}"))
+        shown.append(
+            Text.assemble((user, "bold"), f": {done}, {_sockets(each)}", (noted("", user, strangers), "yellow"))
+        )
         if each.nodes_silent:
             silent = ", ".join(each.nodes_silent)
             shown.append(Text(f"  silent: {silent} - sockets there may live until its lease ends", "bold red"))
         if each.replicas == 0:
             shown.append(Text("  no replica has confirmed the record yet", "yellow"))
     return Report({"results": document}, list(shown), not any(each.nodes_silent for each in acknowledgements.values()))
+
+
+def noted(text: str, user: str, strangers: Collection[str]) -> str:
+    """The text, with a note where that user is one of the strangers."""
+    return f"{text} (no such user is registered)" if user in strangers else text
 
 
 def _sockets(each: Acknowledgement) -> str:
