@@ -13,6 +13,7 @@ from rich.text import Text
 from gateway import __version__
 from gateway.cli import record
 from gateway.config import Config, Credentials
+from gateway.config.rules import is_loopback
 from gateway.node import Node
 from gateway.protocol import PATH
 from gateway.store.topology import parse
@@ -26,12 +27,17 @@ def show(config: Config, credentials: Credentials, node: Node) -> None:
     running = record.of(node)
     console.print(Text.assemble((f"gateway {__version__}", "bold"), f" runs as node {running.node}"))
     if running.client is not None:
-        everywhere = " (every address of this machine)" if config.client_host in ("0.0.0.0", "::") else ""
-        _line(console, "clients", running.client + PATH, everywhere)
+        _line(console, "clients", running.client + PATH, _everywhere(config.client_host))
     if running.admin is not None:
-        _line(console, "Server API", running.admin + "/v4", "")
+        _line(console, "Server API", running.admin + "/v4", _everywhere(config.admin_host))
     _line(console, "app key", credentials.app_key, f" (the secret is in {_secret_place(config)})")
     _line(console, "store", *_store(config))
+    if running.admin is not None and not is_loopback(config.admin_host):
+        safety = "" if config.tls_cert is not None else ", without TLS"
+        console.print(
+            f"warning: the Server API is open beyond this machine{safety}: let only your own servers reach it",
+            style="yellow",
+        )
     if running.client is not None and running.admin is not None:
         console.print("\nTry it: paste these lines into two other terminals, in this directory.")
         for user in ("alice", "bob"):
@@ -74,6 +80,10 @@ def _near(path: Path) -> str:
 
 def _line(console: Console, label: str, value: str, note: str) -> None:
     console.print(Text.assemble("  ", (label.ljust(_LABEL), "dim"), (value, "green"), (note, "dim")))
+
+
+def _everywhere(host: str) -> str:
+    return " (every address of this machine)" if host in ("0.0.0.0", "::") else ""
 
 
 def _secret_place(config: Config) -> str:

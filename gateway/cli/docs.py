@@ -24,7 +24,8 @@ beats the file, the file beats the default. `gateway check` tells everything tha
 behind them, at once.
 
 Units are part of the name: `_s` seconds, `_ms` milliseconds, `_bytes_max` bytes, `_days` days. Lists are written with
-commas in flags and variables, and as lists in the file.
+commas in flags and variables, and as lists in the file. What is yes or no is `--replay-cache` or `--no-replay-cache` as
+a flag, `yes` or `no` in a variable, `true` or `false` in the file.
 """
 
 _METRICS = """\

@@ -74,7 +74,11 @@ class Credentials:
 
 
 def _create_credentials(path: Path) -> None:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        problem = f"cannot be made: {error.strerror}; see --data-dir"
+        raise ConfigError([Fault(f"data directory {path.parent}", "data_dir", problem)]) from error
     directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(directory, fcntl.LOCK_EX)

@@ -43,7 +43,7 @@ class Config:
     admin_host: Annotated[str, _about("Address of the admin port; keep it private.", 1)] = "127.0.0.1"
     admin_port: Annotated[int, _about("Port of the Server API; 0 takes any free one.", 0, 65535)] = 8081
     role: Annotated[Literal["all", "edge", "admin"], _about("edge: clients only; admin: Server API only.")] = "all"
-    workers: Annotated[int, _about("Processes that share the client port.", 1, 256)] = 1
+    workers: Annotated[int, _about("Processes that share the client port; 1 for now.", 1, 256)] = 1
     environment: Annotated[
         Literal["production", "development"],
         _about("development limits the number of users and allows deleting them and pages on localhost."),
@@ -145,7 +145,7 @@ class Config:
     admin_body_bytes_max: Annotated[int, _about("Size of an admin call's body.", KIB, 64 * MIB)] = MIB
     signature_window_s: Annotated[int, _about("Accepted age of a signature; 0: any.", 0, DAY_S)] = 300
     replay_cache: Annotated[bool, _about("Refuse a signature seen before.")] = False
-    v1_enabled: Annotated[bool, _about("Serve the v1 dialect, whose signatures can be replayed.")] = False
+    v1_enabled: Annotated[bool, _about("The v1 dialect, whose signatures can be replayed; not served yet.")] = False
     insecure_admin: Annotated[bool, _about("Allow v1 beyond loopback without TLS.")] = False
 
     # Stopping and logging.

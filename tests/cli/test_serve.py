@@ -40,6 +40,12 @@ def test_it_says_what_runs_where_and_keeps_the_secret_to_itself(tmp_path: Path) 
         assert {each.name for each in (tmp_path / "data").iterdir()} == {"credentials.json", "store.lock", "valkey"}
 
 
+def test_an_admin_port_open_to_everybody_is_told(tmp_path: Path) -> None:
+    with Gateway(tmp_path, "--admin-host", "0.0.0.0") as gateway:
+        assert f"http://127.0.0.1:{gateway.admin_port}/v4 (every address of this machine)" in gateway.output
+        assert "warning: the Server API is open beyond this machine, without TLS" in gateway.output
+
+
 def test_the_lines_to_paste_name_a_data_directory_that_is_not_the_default(tmp_path: Path) -> None:
     with Gateway(tmp_path, "--data-dir", "elsewhere") as gateway:
         assert "connect bob --data-dir elsewhere" in gateway.output
@@ -66,7 +72,7 @@ def test_five_faults_in_three_sources_are_told_at_once(tmp_path: Path) -> None:
     [
         (["--redis-url", "redis://127.0.0.1:1"], 1, "redis_url 127.0.0.1:1: Redis is away"),
         (["--redis-url", "http://127.0.0.1"], 2, "--redis-url: must begin with redis://"),
-        (["--data-dir", "file/data"], 1, "file/data"),
+        (["--data-dir", "file/data"], 1, "data directory file/data: cannot be made: "),
         (["--workers", "2"], 2, "workers = 2: several workers"),
         (["--tls-cert", "file", "--tls-key", "file"], 1, "are not a PEM certificate and its key"),
         (["--config", "nowhere.toml"], 2, "nowhere.toml: cannot be read"),
