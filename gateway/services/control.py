@@ -201,7 +201,8 @@ class ControlReceiver:
         METRICS.control_commands += 1
         try:
             command = _decode(payload)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+            # msgspec lets UnicodeDecodeError and RecursionError through.
             log.warning(
                 "a control command was not understood",
                 reason=str(error),

@@ -97,7 +97,9 @@ MALFORMED = [
     b'{"cmd":"ban","user":"alice","minutes":43201}',
     b'{"cmd":"kick","user":"alice","call":"../key"}',
     b'{"cmd":"kick","user":"' + b"a" * 65 + b'"}',
+    b'{"cmd":"ping","user":"\xff"}',
     b"[" * 100_000,
+    b'{"more":' + b"[" * 100_000,
     b"x" * 1_000_000,
 ]
 
