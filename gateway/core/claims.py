@@ -168,6 +168,8 @@ class Verifier:
         jti = claims.get("jti", "")
         if not isinstance(jti, str) or len(jti) > 128:
             raise _invalid("the token's id (jti) is not a short string")
+        if not _encodes(user) or not _encodes(jti):
+            raise _invalid("the token holds half a character")
         return Claims(user, issued_at, expires_at, jti, foreign)
 
 
@@ -190,6 +192,15 @@ def sign(claims: Mapping[str, Any], secret: str) -> str:
 
 def _invalid(reason: str) -> Refusal:
     return Refusal(Code.TOKEN_INVALID, reason)
+
+
+def _encodes(value: str) -> bool:
+    """JSON may escape a lone surrogate, which no UTF-8 can hold: the store could not be sent it."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _strings(value: object) -> list[object]:

@@ -87,6 +87,12 @@ def test_a_claim_that_does_not_stand(changes: dict[str, Any], why: str) -> None:
     assert why in refusal.reason
 
 
+@pytest.mark.parametrize("claim", ["jti", "sub"])
+def test_half_a_character_is_refused(claim: str) -> None:
+    refusal = refusal_of(sign(GOOD | {claim: "a\ud800"}, SECRET), verifier(user_pattern=".+"))
+    assert refusal.code == Code.TOKEN_INVALID
+
+
 def test_within_the_clock_skew_it_is_valid_already() -> None:
     claims = GOOD | {"iat_ms": NOW + 5_000, "nbf": NOW_S + 5}
     assert verifier().verify(sign(claims, SECRET), NOW).issued_at == NOW + 5_000
