@@ -111,7 +111,10 @@ def parse_id(raw: bytes | str) -> StreamId:
     ms, sequence = (raw.decode() if isinstance(raw, bytes) else raw).split("-")
     if len(ms) > 20 or len(sequence) > 20 or not (ms.isdecimal() and sequence.isdecimal()):
         raise ValueError("not a stream id")
-    return int(ms), int(sequence)
+    place = int(ms), int(sequence)
+    if max(place) >= 2**64:
+        raise ValueError("not a stream id")
+    return place
 
 
 def parse_cursor(cursor: str) -> tuple[str, StreamId] | None:

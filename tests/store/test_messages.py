@@ -3,6 +3,7 @@
 import time
 
 import orjson
+import pytest
 
 from gateway.protocol import pushes
 from gateway.protocol.codes import Code
@@ -254,3 +255,12 @@ def test_a_cursor_is_read_back_and_anything_else_is_none() -> None:
 def test_the_replayed_push_is_valid_json() -> None:
     tail = b'"mid":"m","from":"a","to":"b","kind":"text","body":[1]}'
     assert orjson.loads(messages.push("6a", (5, 7), tail))["cursor"] == "6a.5-7"
+
+
+def test_a_place_beyond_what_a_stream_can_hold_is_none() -> None:
+    most = 2**64 - 1
+    assert messages.parse_id(f"{most}-{most}") == (most, most)
+    for raw in (f"{most + 1}-0", f"0-{most + 1}"):
+        with pytest.raises(ValueError, match="stream id"):
+            messages.parse_id(raw)
+        assert messages.parse_cursor(f"epoch.{raw}") is None
