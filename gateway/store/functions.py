@@ -17,8 +17,11 @@ VERSION = int(re.findall(r"^local VERSION = (\d+)$", SOURCE, re.MULTILINE)[0])
 
 REDIS_MIN = (7, 0)
 VALKEY_MIN = (7, 2)
-PUBSUB_BUFFER_MIN = 8 * 1024 * 1024
-"""A subscribed link counts as a pub/sub client: below this, a burst of pushes gets it disconnected."""
+PUBSUB_BUFFER_MIN = 32 * 1024 * 1024
+"""A subscribed link counts as a pub/sub client: below this, a burst of pushes gets it disconnected.
+
+Replies come over the same link and count as well, so many sessions that catch up at once need the room too.
+"""
 
 
 class Fault(NamedTuple):
