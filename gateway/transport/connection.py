@@ -37,6 +37,7 @@ class Connection(asyncio.Protocol):
         "beat",
         "blocked_at",
         "closing",
+        "connect_at",
         "dirty",
         "fragments",
         "heard_at",
@@ -51,6 +52,7 @@ class Connection(asyncio.Protocol):
     def __init__(self, listener: Listener) -> None:
         self.listener = listener
         self.address = ""
+        self.connect_at = 0.0
         self.transport: asyncio.Transport | None = None
         self.ws = Protocol(max_size=listener.config.frame_bytes_max, logger=listener.logger)
         self.session: Session | None = None
@@ -71,8 +73,12 @@ class Connection(asyncio.Protocol):
         peer = transport.get_extra_info("peername")
         self.address = str(peer[0]) if peer else "unix"
         METRICS.connections_opened += 1
-        self.listener.opened(self)
         now = self.listener.clock.now()
+        if not self.listener.opened(self, now):
+            METRICS.connections_refused += 1
+            self.closing = _ANSWERED
+            self.transport.abort()
+            return
         self.heard_at = now
         self.beat = self.listener.wheel.arm(now + self.listener.config.handshake_timeout_s, self._no_handshake, None)
 
@@ -123,6 +129,7 @@ class Connection(asyncio.Protocol):
         self.listener.wheel.arm(now + self.listener.config.outbound_age_max_s, self._blocked_too_long, now)
 
     def resume_writing(self) -> None:
+        self.listener.check_gap()
         self.blocked_at = 0.0
         self.transmit()
 
@@ -147,6 +154,7 @@ class Connection(asyncio.Protocol):
     def _request(self, request: Request, now: float, *, alone: bool) -> None:
         listener = self.listener
         if not handshake.is_connect(request.path):
+            listener.give_back(self)
             status, answer, more = listener.plain_http(request)
             self._answer(status, answer, more, head=request.method == "HEAD")
             return
@@ -165,7 +173,7 @@ class Connection(asyncio.Protocol):
         if opening.subprotocol is not None:
             response.headers["Sec-WebSocket-Protocol"] = opening.subprotocol
         self.session = listener.session(self, now)
-        refusal = opening.fault or listener.refusal(self.address, request.headers, now)
+        refusal = opening.fault or listener.refusal(self, request.headers, now)
         if opening.token is not None and opening.in_header:
             self.upgrade = response
         else:

@@ -28,6 +28,12 @@ from gateway.transport.connection import Connection
 ADDRESSES_MAX = 100_000
 """Addresses whose connect rate is remembered; beyond it, those that have been quiet are forgotten first."""
 
+NODE_SLACK = 100
+"""Connections beyond connections_max that are still accepted, to be refused by an answer."""
+
+ADDRESS_SLACK = 20
+"""The same for connections_per_address_max."""
+
 DRAIN_BATCH_S = 0.1
 """How often a batch of sockets is closed while draining."""
 
@@ -169,15 +175,33 @@ class Listener:
         self._dirty.append(connection)
 
     def _flush(self) -> None:
+        self.check_gap()
         dirty, self._dirty = self._dirty, []
         for connection in dirty:
             if connection.dirty:
                 connection.transmit()
 
-    def opened(self, connection: Connection) -> None:
-        """A TCP connection is there."""
+    def opened(self, connection: Connection, now: float) -> bool:
+        """A TCP connection is there; returns whether there is room even to refuse it by an answer.
+
+        It counts against its address's connect rate from here, whether or not it ever sends a request.
+        """
+        address, config = connection.address, self.config
         self.connections.add(connection)
-        self._per_address[connection.address] = self._per_address.get(connection.address, 0) + 1
+        count = self._per_address[address] = self._per_address.get(address, 0) + 1
+        if len(self.connections) > config.connections_max + NODE_SLACK:
+            return False
+        if 0 < config.connections_per_address_max < count - ADDRESS_SLACK:
+            return False
+        wait = self._bucket(address, now).take(1.0, now)
+        connection.connect_at = now + wait if wait > 0.0 else 0.0
+        return True
+
+    def give_back(self, connection: Connection) -> None:
+        """The connection asks for plain HTTP: health may be asked for as often as one likes."""
+        bucket = self._addresses.get(connection.address)
+        if bucket is not None and not connection.connect_at:
+            bucket.level = min(bucket.burst, bucket.level + 1.0)
 
     def closed(self, connection: Connection) -> None:
         """It is gone."""
@@ -199,7 +223,7 @@ class Listener:
             self._limits = limits
         return Session(secrets.token_urlsafe(12), connection, limits, self.handlers, now)
 
-    def refusal(self, address: str, headers: Headers, now: float) -> Refusal | None:
+    def refusal(self, connection: Connection, headers: Headers, now: float) -> Refusal | None:
         """Why a handshake is refused whatever its token says."""
         config = self.config
         if not handshake.origin_allowed(headers, config.origins, self._development):
@@ -208,10 +232,10 @@ class Listener:
             return Refusal(Code.STORE_UNAVAILABLE, "this node drains", retry_after_ms=1000)
         if len(self.connections) > config.connections_max:
             return Refusal(Code.STORE_UNAVAILABLE, "this node is full", retry_after_ms=5000)
-        if 0 < config.connections_per_address_max < self._per_address.get(address, 0):
+        if 0 < config.connections_per_address_max < self._per_address.get(connection.address, 0):
             return Refusal(Code.TOO_MANY_CONNECTS, "too many connections of this address", retry_after_ms=5000)
-        wait = self._bucket(address, now).take(1.0, now)
-        if wait > 0.0:
+        if connection.connect_at:
+            wait = max(connection.connect_at - now, 0.0)
             return Refusal(
                 Code.TOO_MANY_CONNECTS, "this address connects too fast", retry_after_ms=int(wait * 1000) + 1
             )
@@ -238,7 +262,9 @@ class Listener:
         if path == "/readyz":
             fault = "the node drains" if self.draining else self.unready()
             if fault is not None:
-                return 503, Refusal(Code.STORE_UNAVAILABLE, fault).body(), {"Retry-After": "1"}
+                # Where Redis is and what it says is for the admin port: anybody may ask here.
+                told = fault if fault in ("the node drains", "the node stops") else "the store is away"
+                return 503, Refusal(Code.STORE_UNAVAILABLE, told).body(), {"Retry-After": "1"}
         return 200, b'{"code":0}', {}
 
 

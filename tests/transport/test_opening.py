@@ -2,12 +2,15 @@
 
 import asyncio
 import time
+from contextlib import AsyncExitStack
 
 import pytest
 from websockets.datastructures import Headers
 
+from gateway.metrics import METRICS
 from gateway.node import Node
 from gateway.transport.handshake import origin_allowed
+from gateway.transport.listener import ADDRESS_SLACK, NODE_SLACK
 from tests.nodes import login, open_socket
 from tests.servers import Server
 from tests.transport.conftest import Edge
@@ -42,7 +45,7 @@ class TestPlainHttp:
                 return response if response.status == 503 else None
 
             response = await eventually(unready)
-            assert response.json["code"] == 503
+            assert (response.json["code"], response.json["reason"]) == (503, "the store is away")
             assert response.headers["retry-after"] == "1"
             valkey.resume()
 
@@ -263,6 +266,29 @@ class TestAdmissionByNumber:
                 await client.response()
                 code, reason = await client.closed()
                 assert (code, reason["code"], reason["retry_after_ms"]) == (4006, 503, 5000)
+
+    @pytest.mark.parametrize(
+        ("limit", "slack"), [("connections_max", NODE_SLACK), ("connections_per_address_max", ADDRESS_SLACK)]
+    )
+    async def test_half_open_connections_are_bounded(self, edge: Edge, limit: str, slack: int) -> None:
+        async with edge(**{limit: 1}) as node, AsyncExitStack() as stack:
+            for _ in range(slack + 1):
+                await stack.enter_async_context(raw_socket(node))
+            await eventually(lambda: len(node.listener.connections) == slack + 1)
+            refused = METRICS.connections_refused
+            async with raw_socket(node) as client:
+                assert await client.ended() == b""
+            assert METRICS.connections_refused == refused + 1
+            await eventually(lambda: len(node.listener.connections) == slack + 1)
+
+    async def test_connections_without_a_request_count_as_connects(self, edge: Edge) -> None:
+        async with (
+            edge(connect_rate_per_address_s=1, connect_burst_per_address=2) as node,
+            raw_socket(node),
+            raw_socket(node),
+        ):
+            await eventually(lambda: len(node.listener.connections) == 2)
+            assert (await ask(node, upgrade_request(token="x"))).status == 429
 
     async def test_a_draining_node(self, edge: Edge) -> None:
         async with edge() as node:

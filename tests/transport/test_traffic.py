@@ -227,3 +227,15 @@ async def test_a_session_hears_of_its_sisters_and_their_copies(edge: Edge) -> No
         assert (await web.next("session"))["event"] == "closed"
         await web.close()
         await bob.close()
+
+
+async def test_nothing_is_written_after_a_standstill_before_it_is_told(edge: Edge) -> None:
+    async with edge() as node, raw_session(node):
+        listener = node.listener
+        (connection,) = listener.connections
+        gaps: list[float] = []
+        listener.on_gap = gaps.append
+        for count, write in enumerate((listener._flush, connection.resume_writing), 1):
+            listener.ticked_at -= 60
+            write()
+            assert len(gaps) == count
