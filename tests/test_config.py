@@ -318,4 +318,4 @@ def test_a_table_in_the_file_is_told_where_its_settings_go(tmp_path: Path) -> No
     file.write_text("[store]\nlease_s = 10\n")
     with pytest.raises(ConfigError) as caught:
         load({}, {}, file)
-    assert str(caught.value) == "gateway.toml: store: tables are not used; write lease_s = … at the top"
+    assert str(caught.value) == "gateway.toml: store: tables are not used; write lease_s = 10 at the top"

@@ -102,7 +102,10 @@ def _tables(value: object) -> str | None:
     if not isinstance(value, dict):
         return None
     example = next((name for name in value if name in Config.__dataclass_fields__), None)
-    return f"tables are not used; write {example or 'the setting'} = … at the top"
+    given = value.get(example)
+    # Only numbers and switches: a text may be a secret.
+    shown = str(given).lower() if isinstance(given, int | float) else "…"
+    return f"tables are not used; write {example or 'the setting'} = {shown} at the top"
 
 
 def _nearest(source: str, key: str, rows: Mapping[str, Setting]) -> str:

@@ -241,3 +241,18 @@ def test_in_a_terminal_pushes_appear_above_the_prompt(gateway: Gateway) -> None:
     finally:
         assert terminal.close() == 0
     assert "\x1b[" in terminal.output
+
+
+def test_a_huge_paste_is_refused_and_the_prompt_goes_on(gateway: Gateway) -> None:
+    terminal = Terminal(gateway, "paster")
+    try:
+        terminal.shows("connected as paster")
+        with gateway.connect("pasted") as pasted:
+            terminal.type("/to pasted ")
+            terminal.type(f"\x1b[200~{'x' * 140_000}\x1b[201~")
+            terminal.shows("more than 128 KiB are not sent in one line")
+            terminal.type("\x1b[200~short\x1b[201~\r")
+            pasted.shows("paster: short\n")
+        terminal.type("\x04")
+    finally:
+        assert terminal.close() == 0
