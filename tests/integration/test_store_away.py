@@ -73,7 +73,7 @@ async def test_a_frozen_store_takes_nobody_offline_and_accepts_nothing(valkey: S
         await eventually(lambda: _frozen_long_enough(alice))
         status, body = await readiness(a)
         assert (status, body["code"]) == (503, 503)
-        assert "Redis" in body["reason"]
+        assert body["reason"] == "the store is away"
         await connects_are_refused(a, token)
         # Past the end of every lease.
         await eventually(lambda: loop.time() > thaw_at)
