@@ -136,6 +136,8 @@ class Link(asyncio.Protocol):
         self._flushing = False
         self._writable = True
         self._lost = asyncio.Event()
+        self._given_up = False
+        self._was_lost = False
         self._ticked_at = self._loop.time()
         self._probe_token = b""
         self._probe_sent_at = 0.0
@@ -323,9 +325,15 @@ class Link(asyncio.Protocol):
         if self._transport is None:
             return
         self._transport = None
-        if exc is not None:
-            self.last_fault = str(exc) or type(exc).__name__
+        if not self._given_up:
+            self.last_fault = (
+                (str(exc) or type(exc).__name__) if exc is not None else "the server closed the connection"
+            )
+        self._given_up = False
         was_up, self.up, self.echoed = self.up, False, False
+        if was_up and self._task is not None:
+            log.warning("the link to Redis is lost", endpoint=str(self.endpoint), reason=self.last_fault)
+            self._was_lost = True
         if was_up:
             # Fence first: what is answered below must already find the gates shut.
             self._tell(self.on_down, "on_down")
@@ -350,8 +358,8 @@ class Link(asyncio.Protocol):
 
     def _break(self, fault: str) -> None:
         self.last_fault = fault
-        log.warning("link to Redis is rebuilt", endpoint=str(self.endpoint), reason=fault)
         if self._transport is not None:
+            self._given_up = True
             self._transport.abort()
             self.connection_lost(None)
 
@@ -431,6 +439,9 @@ class Link(asyncio.Protocol):
         self._probe_token = b""
         self._probe_next_at = 0.0
         self.up = True
+        if self._was_lost:
+            self._was_lost = False
+            log.info("the link to Redis is back", endpoint=str(self.endpoint))
         self.on_up(self)
 
     def _in_time(self) -> asyncio.Timeout:
