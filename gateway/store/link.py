@@ -412,10 +412,7 @@ class Link(asyncio.Protocol):
                 if not isinstance(error, EXPECTED):
                     # Whatever it was, mostly ``on_up``: a node that connects no more would be deaf for good.
                     self._failed("connecting")
-                self.last_fault = str(error) or type(error).__name__
-                if self._transport is not None:
-                    self._transport.abort()
-                    self.connection_lost(None)
+                self._break(str(error) or type(error).__name__)
                 # Full jitter: all nodes lose Redis in the same instant and must not come back in one.
                 await asyncio.sleep(random.uniform(0, delay))
                 delay = min(delay * 2, self.times.reconnect_max_s)
