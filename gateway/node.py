@@ -43,7 +43,7 @@ from gateway.transport.listener import Listener
 log = structlog.get_logger(__name__)
 
 START_WAIT_S = 5.0
-"""How long a start waits for the bus before it opens the port all the same (and answers 503 there)."""
+"""How long a start waits for the bus and the lease before it opens the port all the same (and answers 503 there)."""
 
 SWEEP_S = 30.0
 """How often half-done changes are finished and ended bans leave the directory."""
@@ -179,17 +179,19 @@ class Node:
         bus = self.bus
         bus.on_push = self._push
         bus.on_control = self.control.received
-        bus.on_up = self._link_up
+        bus.on_linked = self._linked
+        bus.on_up = self.resync.link_up
         bus.on_down = self.resync.link_down
         bus.on_open = self._gate_opened
         bus.on_data = self._heard
         await self.services.settings.get()
+        bus.withhold()
         bus.start()
+        self.leases.start()
         self._tick()
         deadline = self._loop.time() + START_WAIT_S
         while not bus.ready and self._loop.time() < deadline:
             await asyncio.sleep(0.005)
-        self.leases.start()
         self.wheel.arm(self.clock.now() + SWEEP_S, self._sweep)
         if self._jwks is not None:
             self.context.spawn(self._jwks.run())
@@ -254,6 +256,7 @@ class Node:
         self._tick_timer = self._loop.call_later(self.wheel.tick, self._tick)
         now = self.listener.tick()
         self.bus.tick(self._loop.time())
+        self.leases.check(now)
         self.wheel.advance(now)
 
     def _push(self, payload: bytes) -> None:
@@ -266,15 +269,11 @@ class Node:
 
     def _gap(self, seconds: float) -> None:
         METRICS.gaps += 1
-        if seconds >= self.config.lease_s:
-            self.leases.lose(f"the process stood still for {seconds:.1f} s")
-        else:
-            self.bus.barrier()
+        self.leases.gap(seconds)
 
-    def _link_up(self, partitions: frozenset[int]) -> None:
+    def _linked(self) -> None:
         self.leases.renew()
         self.control.reread_settings()
-        self.resync.link_up(partitions)
 
     def _gate_opened(self, gate: Gate) -> None:
         now = self.clock.now()

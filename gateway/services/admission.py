@@ -20,6 +20,7 @@ from gateway.store import accounts, messages, sessions
 from gateway.store.errors import StoreError
 
 TOKEN_EXPIRED = "the token has expired"
+AWAY = "the store is away"
 
 
 class Admission:
@@ -66,7 +67,7 @@ class Admission:
         partition = self._context.keys.partition(claims.user)
         session.gate = self._context.bus.gate(partition)
         if session.gate.away:
-            raise Refusal(Code.STORE_UNAVAILABLE, "the store is away", retry_after_ms=refusals.RETRY_AFTER_MS)
+            raise Refusal(Code.STORE_UNAVAILABLE, AWAY, retry_after_ms=refusals.RETRY_AFTER_MS)
         session.move(Event.TOKEN_ACCEPTED)
         # In the hub before `connect` is on its way: a ban published in the same instant must find it.
         self._context.hub.add(session)
@@ -116,6 +117,9 @@ class Admission:
             return
         if isinstance(reply, Exception):
             self._refuse(session, refusals.of_fault(reply))
+        elif session.gate.away:
+            # The lease ran out meanwhile: who is not fenced would not be reclaimed.
+            self._refuse(session, Refusal(Code.STORE_UNAVAILABLE, AWAY, retry_after_ms=refusals.RETRY_AFTER_MS))
         elif reply[0] == Code.NO_SUCH_USER and self._context.config.auto_register:
             self._register(session)
         elif reply[0]:

@@ -40,6 +40,10 @@ class Leases:
         context: this node.
         node_id: the name that incarnations begin with.
         on_renewed: called after every renewal that was granted, and so a few times a lease.
+
+    Until the first grant, and from when the lease may be over until the next one, the bus withholds everything: others
+    may take this node for dead and its users for offline, whatever its own links say. That ends no lease; whether it
+    goes on is for the next renewal's answer to say.
     """
 
     def __init__(self, context: NodeContext, node_id: str, on_renewed: Callable[[], None]) -> None:
@@ -47,17 +51,39 @@ class Leases:
         self._node_id = node_id
         self._on_renewed = on_renewed
         self._mode = "first"
+        # When the granted renewal was sent, by this node's clock: the store counts from later than that.
+        self._granted_at: float | None = None
         self._reaping: set[str] = set()
         self._former: set[str] = set()
         self._stopped = False
 
     def start(self) -> None:
         """Begins to renew."""
+        self._context.bus.withhold()
         self._renew_and_rearm(None, self._context.clock.now())
 
     def stop(self) -> None:
         """Renews no more."""
         self._stopped = True
+
+    def held(self, now: float) -> bool:
+        """Whether the lease certainly goes on: a stand-still too short to be noticed is taken off its end."""
+        config = self._context.config
+        return self._granted_at is not None and now - self._granted_at < config.lease_s - config.gap_ms / 1000
+
+    def check(self, now: float) -> None:
+        """Withholds everything once the lease may be over; called a few times a second."""
+        if not self._stopped and not self._context.bus.withheld and not self.held(now):
+            log.warning("the lease may be over: nothing passes until it is granted again")
+            self._context.bus.withhold()
+
+    def gap(self, seconds: float) -> None:
+        """The process stood still; where the lease may have ended meanwhile, its sessions were perhaps reaped."""
+        bus = self._context.bus
+        if not bus.withheld and not self.held(self._context.clock.now()):
+            self.lose(f"the process stood still for {seconds:.1f} s")
+        else:
+            bus.barrier()
 
     def _renew_and_rearm(self, _: object, now: float) -> None:
         if self._stopped:
@@ -74,13 +100,14 @@ class Leases:
             context.bus.call(nodes.end(context.keys, former), self._former_ended, former)
         lease_ms = int(context.config.lease_s * 1000)
         call = nodes.renew(context.keys, context.bus.incarnation, lease_ms, self._mode)
-        context.bus.call(call, self._renewed, context.bus.incarnation)
+        context.bus.call(call, self._renewed, (context.bus.incarnation, context.clock.now()))
 
     def _former_ended(self, former: str, reply: Any) -> None:
         if not isinstance(reply, Exception):
             self._former.discard(former)
 
-    def _renewed(self, incarnation: str, reply: Any) -> None:
+    def _renewed(self, context: tuple[str, float], reply: Any) -> None:
+        incarnation, sent_at = context
         if incarnation != self._context.bus.incarnation or self._stopped:
             return
         if isinstance(reply, StoreUnavailable | OutcomeUnknown):
@@ -96,6 +123,9 @@ class Leases:
             self.lose("the lease had ended")
             return
         self._mode = "renew"
+        self._granted_at = sent_at
+        if self.held(self._context.clock.now()):
+            self._context.bus.release()
         if renewal.next_end is not None:
             # Looking again in the instant another lease ends makes its users offline within the lease and little more.
             wait = (renewal.next_end - renewal.now) / 1000 + REAP_MARGIN_S
@@ -117,6 +147,8 @@ class Leases:
         incarnation = new_incarnation(self._node_id)
         log.warning("the node goes on as a new incarnation", reason=reason, incarnation=incarnation)
         self._mode = "first"
+        self._granted_at = None
+        self._context.bus.withhold()
         self._context.bus.rename(incarnation)
 
     async def _reap(self, dead: str) -> None:

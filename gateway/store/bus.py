@@ -30,7 +30,9 @@ class Bus:
         incarnation: the node id that keys and channels bear; set before ``start``.
         on_push: gets the payload of every message that a Function has published to this node.
         on_control: gets the payload of every message on the control channel, where people write.
-        on_up: gets the partitions whose link has just been (re)connected and subscribed.
+        withheld: while true, no gate opens, whatever the links say: this node may have been taken for dead.
+        on_linked: called whenever a link has been (re)connected and subscribed.
+        on_up: gets the partitions that a link has begun to serve: it is connected, and nothing is withheld.
         on_down: gets the partitions whose link has broken.
         on_open: gets a gate that a barrier has opened again.
         on_data: called before anything received is looked at.
@@ -44,6 +46,8 @@ class Bus:
         self.incarnation = ""
         self.on_push: Callable[[bytes], None] = _nothing
         self.on_control: Callable[[bytes], None] = _nothing
+        self.withheld = False
+        self.on_linked: Callable[[], None] = _nothing
         self.on_up: Callable[[frozenset[int]], None] = _nothing
         self.on_down: Callable[[frozenset[int]], None] = _nothing
         self.on_open: Callable[[Gate], None] = _nothing
@@ -88,8 +92,8 @@ class Bus:
 
     @property
     def ready(self) -> bool:
-        """Whether every link is connected and its probe has come back."""
-        return bool(self.links) and all(link.up and link.echoed for link in self.links)
+        """Whether every link is connected, its probe has come back, and nothing is withheld."""
+        return not self.withheld and bool(self.links) and all(link.up and link.echoed for link in self.links)
 
     @property
     def fault(self) -> str | None:
@@ -99,7 +103,7 @@ class Bus:
                 return f"Redis at {link.endpoint} is away: {link.last_fault}"
             if not link.echoed:
                 return f"Redis at {link.endpoint} does not echo the probe"
-        return None
+        return "this node holds no lease" if self.withheld else None
 
     @property
     def up(self) -> bool:
@@ -138,6 +142,29 @@ class Bus:
         for index, link in enumerate(self.links):
             link.probe_channel = self._probe_channel(index)
             link.rebuild("the node has a new incarnation")
+
+    def withhold(self) -> None:
+        """Shuts every gate, as if all links had broken, until ``release``."""
+        if self.withheld:
+            return
+        self.withheld = True
+        for index, gate in enumerate(self.gates):
+            if not gate.away:
+                gate.away = gate.shut = True
+                self.on_down(frozenset(self._partitions(index)))
+
+    def release(self) -> None:
+        """Opens the gates of the links that are up, as if these had just been connected."""
+        if not self.withheld:
+            return
+        self.withheld = False
+        for index, link in enumerate(self.links):
+            if link.up:
+                self._open(index)
+
+    def _open(self, index: int) -> None:
+        self.gates[index].away = self.gates[index].shut = False
+        self.on_up(frozenset(self._partitions(index)))
 
     def barrier(self) -> None:
         """Shuts every gate until its server has answered a PING sent now: what waited before it is then known."""
@@ -183,8 +210,9 @@ class Bus:
             return sharded, [names.CONTROL] if index == 0 else []
 
         def up(_: Link) -> None:
-            self.gates[index].away = self.gates[index].shut = False
-            self.on_up(partitions)
+            self.on_linked()
+            if not self.withheld and self.gates[index].away:
+                self._open(index)
 
         def down(_: Link) -> None:
             self.gates[index].away = self.gates[index].shut = True

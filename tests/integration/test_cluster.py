@@ -6,8 +6,11 @@ import orjson
 
 from gateway.node import Node
 from gateway.store.call import Call
-from tests.integration.fleet import everything, two_nodes
-from tests.nodes import login
+from gateway.store.store import Store
+from gateway.store.topology import Master
+from tests.integration.fleet import BRISK, everything, online, two_nodes
+from tests.nodes import CREDENTIALS, config, login, running_node
+from tests.proxy import Proxy
 from tests.servers import Cluster
 from tests.waiting import eventually
 
@@ -70,3 +73,42 @@ async def test_every_drop_waits_for_a_relay_that_hangs_on_another_master(cluster
         await eventually(answered)
         assert [each["body"] for each in await everything(bob)] == ["outstanding"]
         await bob.close()
+
+
+async def test_a_node_cut_off_from_the_leases_alone_passes_nothing_once_its_own_may_be_over(cluster: Cluster) -> None:
+    store = await Store.open(cluster.url)
+    leases = store.topology.owner[store.keys.nodes_place]
+    endpoint = store.topology.masters[leases].endpoint
+    async with (
+        Proxy(f"redis://{endpoint.host}:{endpoint.port}") as proxy,
+        running_node(cluster.url, node_id="a", role="edge", **BRISK) as a,
+    ):
+        await store.topology.masters[leases].close()
+        host, _, port = proxy.url.removeprefix("redis://").partition(":")
+        store.topology.masters[leases] = Master(endpoint._replace(host=host, port=int(port)), 2.0)
+        b = Node(config(node_id="b", role="edge", **BRISK), CREDENTIALS, store)
+        await b.start()
+        try:
+            mallory_id, bob_id, _ = apart(b)
+            alice_id = next(f"alice{n}" for n in range(100) if apart_of(b, f"alice{n}") == apart_of(b, mallory_id))
+            mallory, alice, bob = await login(b, mallory_id), await login(b, alice_id), await login(a, bob_id)
+            proxy.refuse()
+            await online(a, mallory_id, False, 10.0)
+            await a.services.bans.ban([mallory_id], minutes=1)
+            assert (await mallory.send(bob_id, "banned"))["code"] == 503
+            assert (await alice.send(bob_id, "reaped"))["code"] == 503
+            assert b.unready() is not None
+            assert await everything(bob) == []
+            proxy.accept()
+            assert (await mallory.closed())[0] == 4502
+            await online(a, alice_id)
+            await eventually(lambda: b.unready() is None)
+            assert (await alice.send(bob_id, "back"))["type"] == "sent"
+            assert (await bob.next("message"))["body"] == "back"
+        finally:
+            await b.abandon()
+
+
+def apart_of(node: Node, user: str) -> int:
+    """The master that holds a user."""
+    return node.store.topology.owner[node.store.keys.partition(user)]

@@ -3,6 +3,9 @@
 import asyncio
 import time
 
+import pytest
+from websockets.exceptions import InvalidStatus
+
 from tests.integration.fleet import (
     BRISK,
     MovableClock,
@@ -12,7 +15,7 @@ from tests.integration.fleet import (
     sessions_on,
     until_closed,
 )
-from tests.nodes import login, running_node
+from tests.nodes import login, open_socket, running_node
 from tests.proxy import Proxy
 from tests.servers import Server
 from tests.waiting import eventually
@@ -83,6 +86,40 @@ async def test_a_short_freeze_only_puts_a_barrier_before_what_passes_next(valkey
         assert await a.services.presence.sessions("alice") == [before]
         for client in (alice, bob):
             await client.close()
+
+
+async def test_a_gap_shorter_than_the_lease_ends_it_where_no_renewal_was_granted_before(valkey: Server) -> None:
+    clock = MovableClock()
+    async with running_node(valkey.url, clock, node_id="a", lease_s=60.0, lease_renew_s=20.0, drop_wait_s=61.0) as node:
+        old = node.bus.incarnation
+        clock.jump(10.0)
+        await eventually(lambda: not node.bus.gates[0].shut)
+        assert node.bus.incarnation == old
+        # The last granted renewal was sent before the first gap: together they are longer than the lease.
+        node.leases.stop()
+        clock.jump(55.0)
+        await eventually(lambda: node.bus.incarnation != old)
+        assert node.bus.withheld
+
+
+async def test_who_comes_before_the_first_lease_is_granted_is_sent_away(valkey: Server) -> None:
+    async with running_node(valkey.url) as node:
+        alice = await login(node, "alice")
+        token = await node.services.tokens.issue("bob", None)
+        node.bus.withhold()
+        assert node.unready() == "this node holds no lease"
+        with pytest.raises(InvalidStatus) as refused:
+            await open_socket(node, token)
+        assert refused.value.response.status_code == 503
+        assert (await alice.send("bob"))["code"] == 503
+        node.leases.renew()
+        await eventually(lambda: node.unready() is None)
+
+        async def sends() -> bool:
+            return bool((await alice.ask("ping"))["type"] == "pong")
+
+        await eventually(sends)
+        await alice.close()
 
 
 async def test_a_second_gap_needs_a_barrier_of_its_own(valkey: Server) -> None:
