@@ -244,7 +244,13 @@ class Node:
             await asyncio.sleep(0)
         for session in self.hub:
             self.admission.leave(session)
-        self.bus.call(nodes.bury(self.store.keys, self.bus.incarnation), buried)
+        deadline = self._loop.time() + STOP_WAIT_S
+        while self.admission.leaving and self._loop.time() < deadline:
+            await asyncio.sleep(0.005)
+        whole = not self.admission.leaving and not self.admission.unheard
+        # Where a session may be left behind the lease is ended and not buried, so that somebody reaps it.
+        last = nodes.bury if whole else nodes.end
+        self.bus.call(last(self.store.keys, self.bus.incarnation), buried, urgent=True)
         try:
             await asyncio.wait_for(done, STOP_WAIT_S)
         except TimeoutError:

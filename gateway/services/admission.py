@@ -14,6 +14,7 @@ from gateway.services import refusals
 from gateway.services.accounts import Accounts
 from gateway.services.context import NodeContext
 from gateway.services.errors import Refused
+from gateway.services.leases import forget_sessions
 from gateway.services.messages import Messages
 from gateway.services.presence import Watching
 from gateway.store import accounts, messages, sessions
@@ -21,6 +22,9 @@ from gateway.store.errors import StoreError
 
 TOKEN_EXPIRED = "the token has expired"
 AWAY = "the store is away"
+
+FORGET_S = 1.0
+"""How long after a disconnect that was not carried out its partition is compared with the hub."""
 
 
 class Admission:
@@ -32,6 +36,10 @@ class Admission:
         inbox: replays what waited.
         watching: forgets what an ended session watched.
         register: the admin service that registers a user in the development environment, where users are counted.
+
+    Attributes:
+        leaving: disconnects that Redis has not answered yet.
+        unheard: partitions in which one was not carried out, so that Redis may list a session that is gone.
     """
 
     def __init__(
@@ -41,6 +49,8 @@ class Admission:
         self._verifier = verifier
         self._inbox = inbox
         self._watching = watching
+        self.leaving = 0
+        self.unheard: set[int] = set()
         self._accounts = register
 
     # Coming.
@@ -294,6 +304,36 @@ class Admission:
             return
         METRICS.sessions_closed += 1
         self._watching.leave(session)
-        self._context.bus.tell(
-            sessions.disconnect(self._context.keys, session.user, session.id, self._context.bus.incarnation)
-        )
+        self.leaving += 1
+        call = sessions.disconnect(self._context.keys, session.user, session.id, self._context.bus.incarnation)
+        self._context.bus.call(call, self._left, call.place, urgent=True)
+
+    def _left(self, partition: int, reply: Any) -> None:
+        self.leaving -= 1
+        if isinstance(reply, StoreError):
+            self._forget_later(partition)
+
+    def _forget_later(self, partition: int) -> None:
+        """Redis may still list a session that is gone: it is compared with the hub soon, and until that succeeds."""
+        if not self.unheard:
+            self._context.wheel.arm(self._context.clock.now() + FORGET_S, self._forget)
+        self.unheard.add(partition)
+
+    def _forget(self, _: object, now: float) -> None:
+        partitions, self.unheard = self.unheard, set()
+        for partition in partitions:
+            if self._context.bus.gate(partition).away:
+                # Nothing can be done before the link is up again.
+                self._forget_later(partition)
+        if len(self.unheard) < len(partitions):
+            self._context.spawn(self._forget_all(partitions - self.unheard))
+
+    async def _forget_all(self, partitions: set[int]) -> None:
+        context = self._context
+        for partition in sorted(partitions):
+            try:
+                await forget_sessions(
+                    context.store, partition, context.bus.incarnation, lambda session: session in context.hub.sessions
+                )
+            except StoreError:
+                self._forget_later(partition)

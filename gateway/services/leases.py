@@ -100,7 +100,7 @@ class Leases:
             context.bus.call(nodes.end(context.keys, former), self._former_ended, former)
         lease_ms = int(context.config.lease_s * 1000)
         call = nodes.renew(context.keys, context.bus.incarnation, lease_ms, self._mode)
-        context.bus.call(call, self._renewed, (context.bus.incarnation, context.clock.now()))
+        context.bus.call(call, self._renewed, (context.bus.incarnation, context.clock.now()), urgent=True)
 
     def _former_ended(self, former: str, reply: Any) -> None:
         if not isinstance(reply, Exception):

@@ -89,6 +89,7 @@ class Resync:
             ),
             self._reclaimed,
             (session, self._context.bus.incarnation),
+            urgent=True,
         )
 
     def _reclaimed(self, context: tuple[Session, str], reply: Any) -> None:

@@ -67,9 +67,9 @@ class Bus:
         """Sends a command on the link of a partition (or place); see Link.post."""
         self.links[self._owner[place]].post(command, callback, context)
 
-    def call(self, call: Call, callback: Callback, context: object = None) -> None:
-        """The same for a call built by one of the store's noun files."""
-        self.links[self._owner[call.place]].post(call.command, callback, context)
+    def call(self, call: Call, callback: Callback, context: object = None, *, urgent: bool = False) -> None:
+        """The same for a call built by one of the store's noun files; urgent ones may use the link's reserve."""
+        self.links[self._owner[call.place]].post(call.command, callback, context, urgent=urgent)
 
     def tell(self, call: Call) -> None:
         """Sends a command whose answer nobody waits for."""
@@ -172,7 +172,7 @@ class Bus:
         for index, gate in enumerate(self.gates):
             if not gate.away:
                 gate.shut = True
-                self.links[index].post(("PING",), self._barrier_answered, (gate, self._barrier))
+                self.links[index].post(("PING",), self._barrier_answered, (gate, self._barrier), urgent=True)
 
     def _barrier_answered(self, context: tuple[Gate, int], reply: object) -> None:
         gate, barrier = context
