@@ -20,6 +20,7 @@ local RETRY_SCAN_MAX = 256
 local REVOKED_FORGET_MS = 3650 * 86400000
 -- For so long a dropped session is not taken back by a node that was cut off when it was dropped.
 local DROPPED_FORGET_MS = 86400000
+local MARKS_MAX = 1000
 local LAST_LOGINS = {
   'last_login:mobile', 'last_login:web', 'last_login:desktop', 'last_login:mini', 'last_login:other',
 }
@@ -276,7 +277,7 @@ local function echo(keys, args)
   return id
 end
 
--- What connect, reclaim and refresh check alike, in the order of server-api.md section 5 point 32.
+-- What connect, reclaim and refresh check alike: token, account, ban, in this order.
 -- Returns nil, or {code, until}.
 local function refused(user_key, revoked_key, issued_at, jti, now)
   local user = redis.call('HMGET', user_key, 'void_before', 'deactivated_at', 'ban_until')
@@ -413,8 +414,11 @@ local function reclaim(keys, args)
     return no
   end
   if redis.call('ZSCORE', keys[4], 's:' .. id) then return {KICKED, 0} end
-  local record = redis.call('HMGET', keys[1], 'policy', 'muted')
+  local by_device = device ~= '' and redis.call('ZSCORE', keys[4], 'd:' .. device)
+  if by_device and (tonumber(by_device) - DROPPED_FORGET_MS) * 1000 >= order then return {KICKED, 0} end
+  local record = redis.call('HMGET', keys[1], 'policy', 'muted', 'dropped_order')
   if not record[1] then return {NO_SUCH_USER, 0} end
+  if record[3] and tonumber(record[3]) >= order then return {KICKED, 0} end
   local sessions = sessions_of(keys[2])
   if overtaken(keys[1], sessions, id, device, platform, policy, order) then return {REPLACED, 0} end
   local others = without(sessions, id)
@@ -504,11 +508,23 @@ function KINDS.kick(_, args)
   end
 end
 
+local function mark_dropped(revoked_key, mark, now, call)
+  -- Users can drop their own sessions as often as they like; admins wait for an answer, so their calls have an id.
+  if call == '' and redis.call('ZCARD', revoked_key) >= MARKS_MAX then return end
+  redis.call('ZADD', revoked_key, number(now + DROPPED_FORGET_MS), mark)
+end
+
 local function drop(keys, args)
   local user, call, reason = args[1], args[2], args[4]
   local close_code, code, ends, selects = KINDS[args[3]](keys, args)
   local now, by_node, nodes, selected = time_ms(), {}, {}, 0
   redis.call('ZREMRANGEBYSCORE', keys[3], '-inf', number(now))
+  -- A node that is cut off or frozen does not hear this, and its sessions may have been reaped, so that they are not
+  -- listed; a kick, or a ban that is lifted again, leaves no other record that `reclaim` could see.
+  if not selects then redis.call('HSET', keys[1], 'dropped_order', number(time_us())) end
+  if args[3] == 'kick' and args[6] ~= '' then
+    mark_dropped(keys[3], (args[6] == 'session' and 's:' or 'd:') .. args[7], now, call)
+  end
   for _, session in ipairs(sessions_of(keys[2])) do
     if not selects or selects(session) then
       local ids = by_node[session.node]
@@ -519,8 +535,7 @@ local function drop(keys, args)
       end
       ids[#ids + 1] = session.id
       selected = selected + 1
-      -- A node whose link is down does not hear this, and a kick or a ban that is lifted again leaves no record.
-      redis.call('ZADD', keys[3], number(now + DROPPED_FORGET_MS), 's:' .. session.id)
+      if selects then mark_dropped(keys[3], 's:' .. session.id, now, call) end
     end
   end
   for _, node in ipairs(nodes) do
