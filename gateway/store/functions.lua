@@ -277,11 +277,13 @@ local function echo(keys, args)
   return id
 end
 
--- What connect, reclaim and refresh check alike: token, account, ban, in this order.
+-- What connect, reclaim and refresh check alike: token, account, ban, in this order. For a session that is live
+-- already, void_live holds where it differs: cut-offs that were to keep connections do not count against it.
 -- Returns nil, or {code, until}.
-local function refused(user_key, revoked_key, issued_at, jti, now)
-  local user = redis.call('HMGET', user_key, 'void_before', 'deactivated_at', 'ban_until')
-  if user[1] and tonumber(issued_at) < tonumber(user[1]) then return {EXPIRED, 0} end
+local function refused(user_key, revoked_key, issued_at, jti, now, live)
+  local user = redis.call('HMGET', user_key, 'void_before', 'deactivated_at', 'ban_until', 'void_live')
+  local void_before = live and user[4] or user[1]
+  if void_before and tonumber(issued_at) < tonumber(void_before) then return {EXPIRED, 0} end
   if jti ~= '' and redis.call('ZSCORE', revoked_key, jti) then return {EXPIRED, 0} end
   if user[2] then return {DEACTIVATED, 0} end
   if user[3] then
@@ -408,7 +410,7 @@ end
 local function reclaim(keys, args)
   local now = time_ms()
   local user, id, device, platform, policy, order = args[1], args[2], args[4], args[5], args[9], tonumber(args[11])
-  local no = refused(keys[1], keys[4], args[6], args[7], now)
+  local no = refused(keys[1], keys[4], args[6], args[7], now, true)
   if no then
     if no[1] == BANNED then no[1] = BANNED_ONLINE end
     return no
@@ -471,10 +473,17 @@ function KINDS.ban(keys, args)
 end
 
 function KINDS.expire(keys, args)
-  local cut_off = tonumber(args[6])
-  local old = tonumber(redis.call('HGET', keys[1], 'void_before') or '0')
+  local cut_off, keep = tonumber(args[6]), args[7] == '1'
+  local record = redis.call('HMGET', keys[1], 'void_before', 'void_live')
+  local old = tonumber(record[1] or '0')
+  local live = tonumber(record[2] or record[1] or '0')
   if cut_off > old then redis.call('HSET', keys[1], 'void_before', number(cut_off)) end
-  local keep = args[7] == '1'
+  if not keep then live = math.max(live, cut_off) end
+  if live >= math.max(old, cut_off) then
+    redis.call('HDEL', keys[1], 'void_live')
+  else
+    redis.call('HSET', keys[1], 'void_live', number(live))
+  end
   return 4501, EXPIRED, 0, function(session) return not keep and tonumber(session.issued_at) < cut_off end
 end
 

@@ -41,3 +41,16 @@ async def test_a_ban_that_was_lifted_again_still_ended_what_was_there(acts: Acts
     await acts.do(drops.ban(acts.keys, "bob", "call", 0, ""))
     await acts.do(drops.unban(acts.keys, "bob"))
     assert (await acts.reclaim(who, NODE))[0] == 4505  # type: ignore[arg-type]
+
+
+async def test_an_expiry_that_keeps_connections_keeps_them_over_a_break(acts: Acts) -> None:
+    await acts.register("bob")
+    who = session("bob", "s1", issued_at=1000)
+    who.order = (await acts.connect(who))[7].decode()
+    await acts.do(drops.expire(acts.keys, "bob", "call", 2000, True))
+    assert (await acts.reclaim(who, NODE))[0] == 0
+    assert (await acts.connect(session("bob", "s2", issued_at=1000)))[0] == 31020, "no new login with it"
+    await acts.do(drops.expire(acts.keys, "bob", "call", 500, False))
+    assert (await acts.reclaim(who, NODE))[0] == 0
+    await acts.do(drops.expire(acts.keys, "bob", "call", 1500, False))
+    assert (await acts.reclaim(who, NODE))[0] == 31020
