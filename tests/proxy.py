@@ -126,7 +126,7 @@ class _Pair:
             (self.client, self.server, self._proxy.held_to_server),
             (self.server, self.client, self._proxy.held_to_client),
         ):
-            if held or sink.transport is None:
+            if held or sink.transport is None or sink.transport.is_closing():
                 continue
             if source.waiting:
                 sink.transport.write(bytes(source.waiting))

@@ -91,6 +91,15 @@ def _at_most(low: str, high: str, *, factor: int = 1, strict: bool = False) -> R
     return check
 
 
+def _gap(config: Config) -> str | None:
+    if config.gap_ms / 1000 + 2 * config.lease_renew_s < config.lease_s:
+        return None
+    return (
+        f"gap_ms ({config.gap_ms}) and two times lease_renew_s ({config.lease_renew_s:g}) must be less than "
+        f"lease_s ({config.lease_s:g}): a stand-still that short is taken off the lease's end"
+    )
+
+
 def _ports(config: Config) -> str | None:
     if config.client_port and config.client_port == config.admin_port:
         return f"client_port and admin_port are both {config.client_port}; they need two ports"
@@ -176,6 +185,7 @@ RULES: Rules = (
     (("client_port", "admin_port"), _ports),
     (("previous_app_secret", "previous_app_secret_until"), _rotation),
     (("lease_renew_s", "lease_s"), _at_most("lease_renew_s", "lease_s", factor=3)),
+    (("gap_ms", "lease_renew_s", "lease_s"), _gap),
     (("lease_s", "drop_wait_s"), _at_most("lease_s", "drop_wait_s", strict=True)),
     (("probe_timeout_s", "probe_s"), _at_most("probe_timeout_s", "probe_s")),
     (("reconnect_min_ms", "reconnect_max_ms"), _at_most("reconnect_min_ms", "reconnect_max_ms")),

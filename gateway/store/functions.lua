@@ -416,11 +416,9 @@ local function reclaim(keys, args)
     return no
   end
   if redis.call('ZSCORE', keys[4], 's:' .. id) then return {KICKED, 0} end
-  local by_device = device ~= '' and redis.call('ZSCORE', keys[4], 'd:' .. device)
-  if by_device and (tonumber(by_device) - DROPPED_FORGET_MS) * 1000 >= order then return {KICKED, 0} end
-  local record = redis.call('HMGET', keys[1], 'policy', 'muted', 'dropped_order')
+  local record = redis.call('HMGET', keys[1], 'policy', 'muted', 'dropped_order', 'dropped_order:' .. device)
   if not record[1] then return {NO_SUCH_USER, 0} end
-  if record[3] and tonumber(record[3]) >= order then return {KICKED, 0} end
+  if math.max(tonumber(record[3] or '0'), tonumber(record[4] or '0')) >= order then return {KICKED, 0} end
   local sessions = sessions_of(keys[2])
   if overtaken(keys[1], sessions, id, device, platform, policy, order) then return {REPLACED, 0} end
   local others = without(sessions, id)
@@ -531,8 +529,9 @@ local function drop(keys, args)
   -- A node that is cut off or frozen does not hear this, and its sessions may have been reaped, so that they are not
   -- listed; a kick, or a ban that is lifted again, leaves no other record that `reclaim` could see.
   if not selects then redis.call('HSET', keys[1], 'dropped_order', number(time_us())) end
-  if args[3] == 'kick' and args[6] ~= '' then
-    mark_dropped(keys[3], (args[6] == 'session' and 's:' or 'd:') .. args[7], now, call)
+  if args[3] == 'kick' and args[6] == 'session' then mark_dropped(keys[3], 's:' .. args[7], now, call) end
+  if args[3] == 'kick' and args[6] == 'device' then
+    redis.call('HSET', keys[1], 'dropped_order:' .. args[7], number(time_us()))
   end
   for _, session in ipairs(sessions_of(keys[2])) do
     if not selects or selects(session) then

@@ -150,7 +150,7 @@ class TestCutWhileJoining:
     async def test_with_the_upgrade_pending_it_is_an_http_status(
         self, edge: Edge, valkey: Server, close_code: int, code: int, ends: int, status: int
     ) -> None:
-        async with edge(gap_ms=10_000) as node, raw_socket(node) as client:
+        async with edge(gap_ms=10_000, lease_s=60) as node, raw_socket(node) as client:
             token = await node.services.tokens.issue("alice", "Alice")
             valkey.pause()
             client.send(upgrade_request(token=token))
@@ -165,7 +165,7 @@ class TestCutWhileJoining:
             valkey.resume()
 
     async def test_a_drain_then_is_a_503(self, edge: Edge, valkey: Server) -> None:
-        async with edge(gap_ms=10_000) as node, raw_socket(node) as client:
+        async with edge(gap_ms=10_000, lease_s=60) as node, raw_socket(node) as client:
             token = await node.services.tokens.issue("alice", "Alice")
             valkey.pause()
             client.send(upgrade_request(token=token))
@@ -178,7 +178,7 @@ class TestCutWhileJoining:
             valkey.resume()
 
     async def test_with_the_upgrade_done_it_is_a_close(self, edge: Edge, valkey: Server) -> None:
-        async with edge(gap_ms=10_000) as node, raw_socket(node) as client:
+        async with edge(gap_ms=10_000, lease_s=60) as node, raw_socket(node) as client:
             token = await node.services.tokens.issue("alice", "Alice")
             valkey.pause()
             client.send(upgrade_request(sec_websocket_protocol=f"gateway.v1, gateway.bearer.{token}"))

@@ -44,7 +44,7 @@ async def serve(url: str, pipe: Connection) -> None:
     loop.set_exception_handler(lambda _, context: faults.append(repr(context)))
     # No gap can come from a slow machine, or a session would be held up in the middle of an example.
     with capture_logs() as events:
-        async with running_node(url, role="edge", gap_ms=10_000) as node:
+        async with running_node(url, role="edge", gap_ms=10_000, lease_s=60) as node:
             tokens = [await node.services.tokens.issue(user, user.title()) for user in ("mallory", "healthy")]
             pipe.send((node.listener.port, *tokens))
 

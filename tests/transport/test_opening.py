@@ -167,7 +167,7 @@ class TestBrokenRequests:
             assert len(node.hub) == 0
 
     async def test_bytes_while_the_store_is_asked_are_refused(self, edge: Edge, valkey: Server) -> None:
-        async with edge(gap_ms=10_000) as node, raw_socket(node) as client:
+        async with edge(gap_ms=10_000, lease_s=60) as node, raw_socket(node) as client:
             token = await node.services.tokens.issue("alice", "Alice")
             valkey.pause()
             client.send(upgrade_request(token=token))
@@ -323,7 +323,7 @@ class TestAdmissionByNumber:
 
 
 async def test_a_client_that_leaves_before_the_answer_leaves_nothing(edge: Edge, valkey: Server) -> None:
-    async with edge(gap_ms=10_000) as node:
+    async with edge(gap_ms=10_000, lease_s=60) as node:
         token = await node.services.tokens.issue("alice", "Alice")
         valkey.pause()
         async with raw_socket(node) as client:
