@@ -27,7 +27,7 @@ from gateway.services.drops import DropReceiver
 from gateway.services.jwks import Jwks
 from gateway.services.leases import Leases, new_incarnation
 from gateway.services.lists import Lists
-from gateway.services.messages import Messages
+from gateway.services.inbox import Inbox
 from gateway.services.presence import Watching
 from gateway.services.relay import Relay
 from gateway.services.resync import Resync
@@ -97,7 +97,7 @@ class Node:
             config, self.clock, store, store.keys, self.bus, self.hub, self.wheel, self.services.settings
         )
         self.verifier = verifier_of(config, credentials)
-        inbox = Messages(self.context)
+        inbox = Inbox(self.context)
         self.watching = Watching(self.context)
         self.relay = Relay(self.context)
         self.admission = Admission(self.context, self.verifier, inbox, self.watching, self.services.accounts)
@@ -140,7 +140,7 @@ class Node:
             algorithms = frozenset(config.jwt_algorithms)
             self._jwks = Jwks(self.verifier, config.jwt_jwks_url, algorithms, config.jwks_refresh_s)
 
-    def _handlers(self, inbox: Messages) -> dict[type, Handler]:
+    def _handlers(self, inbox: Inbox) -> dict[type, Handler]:
         lists = Lists(self.context)
         return {
             commands.Auth: self.admission.auth,

@@ -15,7 +15,7 @@ from gateway.services.accounts import Accounts
 from gateway.services.context import NodeContext
 from gateway.services.errors import Refused
 from gateway.services.leases import forget_sessions
-from gateway.services.messages import Messages
+from gateway.services.inbox import Inbox
 from gateway.services.presence import Watching
 from gateway.store import accounts, messages, sessions
 from gateway.store.errors import StoreError
@@ -43,7 +43,7 @@ class Admission:
     """
 
     def __init__(
-        self, context: NodeContext, verifier: Verifier, inbox: Messages, watching: Watching, register: Accounts
+        self, context: NodeContext, verifier: Verifier, inbox: Inbox, watching: Watching, register: Accounts
     ) -> None:
         self._context = context
         self._verifier = verifier

@@ -16,7 +16,7 @@ from gateway.services import refusals
 from gateway.services.admission import Admission
 from gateway.services.context import NodeContext
 from gateway.services.leases import forget_sessions
-from gateway.services.messages import Messages
+from gateway.services.inbox import Inbox
 from gateway.services.presence import Watching
 from gateway.store import messages, sessions
 from gateway.store.errors import OutcomeUnknown, StoreError, StoreUnavailable
@@ -33,7 +33,7 @@ RETRY_S = 0.5
 class Resync:
     """Fences sessions when their link breaks, and brings them back when it is up again."""
 
-    def __init__(self, context: NodeContext, admission: Admission, inbox: Messages, watching: Watching) -> None:
+    def __init__(self, context: NodeContext, admission: Admission, inbox: Inbox, watching: Watching) -> None:
         self._context = context
         self._admission = admission
         self._inbox = inbox

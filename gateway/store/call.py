@@ -20,7 +20,7 @@ class Call(NamedTuple):
 
 
 def function(place: int, name: str, keys: tuple[str, ...], *args: Part) -> Call:
-    """A call of one of the Functions in functions.lua."""
+    """A call of one of the Functions in store/lua."""
     return Call(place, ("FCALL", f"gw1_{name}", len(keys), *keys, *args))
 
 

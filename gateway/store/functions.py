@@ -12,7 +12,22 @@ from gateway.store.keys import META
 from gateway.store.topology import Master, Topology
 
 LIBRARY = "gw1"
-SOURCE = (Path(__file__).parent / "functions.lua").read_text(encoding="utf-8")
+FILES = (
+    "library",
+    "ids",
+    "presence",
+    "messages",
+    "sessions",
+    "drops",
+    "accounts",
+    "relationships",
+    "nodes",
+    "settings",
+    "calls",
+)
+"""The files of store/lua, in the order in which they are joined to one library."""
+
+SOURCE = "\n".join((Path(__file__).parent / "lua" / f"{name}.lua").read_text(encoding="utf-8") for name in FILES)
 VERSION = int(re.findall(r"^local VERSION = (\d+)$", SOURCE, re.MULTILINE)[0])
 
 REDIS_MIN = (7, 0)

@@ -11,7 +11,7 @@ from gateway.store.link import Part
 
 REPLAY_BATCH = 32
 """Inbox entries read at a time while a session catches up. They come over the subscribed link, so what is under way at
-once must stay well under Redis' client-output-buffer-limit for pub/sub (32 MiB by default): services.messages."""
+once must stay well under Redis' client-output-buffer-limit for pub/sub (32 MiB by default): services.inbox."""
 
 
 def relay(

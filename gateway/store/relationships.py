@@ -104,7 +104,7 @@ def allowlist_enabled(keys: Keys, user_id: str) -> Call:
     return Call(user.partition, ("HGET", user.user, "allowlist_on"))
 
 
-# Friends: a pair belongs to the partition of the smaller user id (functions.lua, befriend).
+# Friends: a pair belongs to the partition of the smaller user id (lua/relationships.lua, befriend).
 
 
 def befriend(keys: Keys, op: str, a: str, b: str, limit: int) -> Call:

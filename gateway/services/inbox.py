@@ -25,7 +25,7 @@ READS_MAX = 4
 by default. Beyond it the sessions wait their turn, each with one batch."""
 
 
-class Messages:
+class Inbox:
     """Replays and acks."""
 
     def __init__(self, context: NodeContext) -> None:

@@ -1,0 +1,159 @@
+-- The inbox: relaying into it, echoing, acknowledging, trimming.
+
+local RETRY_WINDOW_MS = 600000
+local RETRY_SCAN_MAX = 256
+
+local function last_id(inbox_key)
+  local info = redis.pcall('XINFO', 'STREAM', inbox_key)
+  if info.err then return '0-0' end
+  for i = 1, #info, 2 do
+    if info[i] == 'last-generated-id' then return info[i + 1] end
+  end
+  return '0-0'
+end
+
+-- Removes all entries before `id` and remembers the highest removed one as the floor: below it, nobody may believe
+-- to have recovered everything.
+local function trim_before(inbox_key, user_key, id)
+  local highest = redis.call('XREVRANGE', inbox_key, '(' .. id, '-', 'COUNT', 1)[1]
+  if not highest then return end
+  redis.call('XTRIM', inbox_key, 'MINID', id)
+  redis.call('HSET', user_key, 'floor', highest[1])
+end
+
+local function acked(ack_key, choose_later)
+  local chosen
+  for _, value in ipairs(redis.call('HVALS', ack_key)) do
+    local place = ack_place(value)
+    if not chosen or later(place, chosen) == choose_later then chosen = place end
+  end
+  return chosen
+end
+
+-- An inbox at its limit gives up what is expired, then what all devices have acked, then what any has; what nobody
+-- has taken over is never flushed by strangers.
+local function make_room(inbox_key, user_key, ack_key, limit, retention_ms)
+  trim_before(inbox_key, user_key, number(time_ms() - retention_ms) .. '-0')
+  for _, choose_later in ipairs({false, true}) do
+    if redis.call('XLEN', inbox_key) < limit then return true end
+    local place = acked(ack_key, choose_later)
+    if place then trim_before(inbox_key, user_key, after(place)) end
+  end
+  return redis.call('XLEN', inbox_key) < limit
+end
+
+local function verdict_of(policy, flags, sender, to, block_key, allow_key, friends_key)
+  if string.find(policy, 'x', 1, true) then return DEACTIVATED end
+  if string.find(flags, 'm', 1, true) then return MUTED end
+  if string.find(policy, 'b', 1, true) and redis.call('ZSCORE', block_key, sender) then return BLOCKED end
+  if string.find(policy, 'a', 1, true) and sender ~= to and not redis.call('ZSCORE', allow_key, sender) then
+    return NOT_ALLOWED
+  end
+  if string.find(flags, 'f', 1, true) and sender ~= to and not redis.call('ZSCORE', friends_key, sender) then
+    return NOT_FRIENDS
+  end
+  return nil
+end
+
+local function stored_before(inbox_key, mid, now)
+  local head = '"mid":"' .. mid .. '"'
+  local from = number(now - RETRY_WINDOW_MS) .. '-0'
+  for _, entry in ipairs(redis.call('XREVRANGE', inbox_key, '+', from, 'COUNT', RETRY_SCAN_MAX)) do
+    if string.sub(entry[2][2], 1, #head) == head then return entry[1] end
+  end
+  return nil
+end
+
+-- relay: the whole send as far as the recipient decides it. Kept lean: HMGET, a ZSCORE only where a flag says there
+-- is a list, XLEN, XADD, one SPUBLISH a node.
+-- KEYS user, inbox, block, allow, friends, ack
+-- ARGS sender, to, flags (m muted, f friends-only, r retry, e ephemeral), mid, tail of the push, inbox limit,
+--      retention ms, node channel prefix, now ms (ephemeral only)
+-- Returns {0, stream id or '', nodes reached} or {code}.
+local function relay(keys, args)
+  local user = redis.call('HMGET', keys[1], 'policy', 'nodes', 'epoch')
+  local policy, nodes = user[1], user[2]
+  if not policy then return {NO_SUCH_USER} end
+  local flags, to, tail = args[3], args[2], args[5]
+  if policy ~= '-' or flags ~= '' then
+    -- Before the policy: an error would say that nothing was stored.
+    if string.find(flags, 'r', 1, true) then
+      local id = stored_before(keys[2], args[4], time_ms())
+      if id then return {0, id, nodes and 1 or 0} end
+    end
+    local verdict = verdict_of(policy, flags, args[1], to, keys[3], keys[4], keys[5])
+    if verdict then return {verdict} end
+  end
+  local id, payload
+  if string.find(flags, 'e', 1, true) then
+    id = ''
+    payload = 'm' .. to .. '\n\n{"type":"message","sent_at":' .. args[9] .. ',' .. tail
+  else
+    if redis.call('XLEN', keys[2]) >= tonumber(args[6])
+        and not make_room(keys[2], keys[1], keys[6], tonumber(args[6]), tonumber(args[7])) then
+      return {INBOX_FULL}
+    end
+    id = redis.call('XADD', keys[2], '*', 'm', tail)
+    if nodes then
+      payload = 'm' .. to .. '\n' .. id .. '\n{"type":"message","cursor":"' .. user[3] .. '.' .. id
+        .. '","sent_at":' .. string.sub(id, 1, string.find(id, '-', 1, true) - 1) .. ',' .. tail
+    end
+  end
+  if not nodes then return {0, id, 0} end
+  if not string.find(nodes, ' ', 1, true) then
+    return {0, id, redis.call('SPUBLISH', args[8] .. nodes, payload)}
+  end
+  local reached = 0
+  for node in string.gmatch(nodes, '%S+') do
+    reached = reached + redis.call('SPUBLISH', args[8] .. node, payload)
+  end
+  return {0, id, reached}
+end
+
+-- echo: the sender's own copy of a message that was relayed, for the sender's other devices.
+-- KEYS user, inbox, ack; ARGS user, session that sent it, tail, inbox limit, retention ms, node channel prefix
+-- Returns the stream id, or INBOX_FULL or NO_SUCH_USER.
+local function echo(keys, args)
+  local user = redis.call('HMGET', keys[1], 'policy', 'nodes', 'epoch')
+  if not user[1] then return NO_SUCH_USER end
+  local limit = tonumber(args[4])
+  if redis.call('XLEN', keys[2]) >= limit and not make_room(keys[2], keys[1], keys[3], limit, tonumber(args[5])) then
+    return INBOX_FULL
+  end
+  local id = redis.call('XADD', keys[2], '*', 'm', args[3])
+  local payload = 'o' .. args[1] .. '\n' .. args[2] .. '\n' .. id .. '\n{"type":"message","cursor":"' .. user[3] .. '.'
+    .. id .. '","sent_at":' .. string.sub(id, 1, string.find(id, '-', 1, true) - 1) .. ',' .. args[3]
+  for node in string.gmatch(user[2] or '', '%S+') do redis.call('SPUBLISH', args[6] .. node, payload) end
+  return id
+end
+
+-- Makes room for one more device: those not heard of for the retention are forgotten (what they had not acked has
+-- expired), then the least recently seen ones until the newcomer fits.
+local function forget_devices(ack_key, limit, heard_before)
+  local flat, devices = redis.call('HGETALL', ack_key), {}
+  for i = 1, #flat, 2 do
+    devices[#devices + 1] = {device = flat[i], seen = tonumber(string.match(flat[i + 1], '@(%d+)$'))}
+  end
+  table.sort(devices, function(a, b) return a.seen < b.seen end)
+  for i, entry in ipairs(devices) do
+    if entry.seen >= heard_before and #devices - i + 1 < limit then return end
+    redis.call('HDEL', ack_key, entry.device)
+  end
+end
+
+-- ack: a device has taken over everything up to a place. Cumulative; never goes back; an ack of another epoch is
+-- ignored. KEYS user, ack, inbox; ARGS device, epoch, id, devices limit, retention ms. Returns 1 when it moved.
+local function ack(keys, args)
+  if redis.call('HGET', keys[1], 'epoch') ~= args[2] then return 0 end
+  local now = time_ms()
+  local old = redis.call('HGET', keys[2], args[1])
+  if old and not later(args[3], ack_place(old)) then return 0 end
+  if not old then forget_devices(keys[2], tonumber(args[4]), now - tonumber(args[5])) end
+  redis.call('HSET', keys[2], args[1], args[3] .. '@' .. number(now))
+  trim_before(keys[3], keys[1], number(now - tonumber(args[5])) .. '-0')
+  return 1
+end
+
+register_gw('relay', relay)
+register_gw('echo', echo)
+register_gw('ack', ack, 'allow-oom')
