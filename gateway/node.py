@@ -24,10 +24,10 @@ from gateway.services.clock import Clock
 from gateway.services.context import NodeContext
 from gateway.services.control import ControlReceiver
 from gateway.services.drops import DropReceiver
+from gateway.services.inbox import Inbox
 from gateway.services.jwks import Jwks
 from gateway.services.leases import Leases, new_incarnation
 from gateway.services.lists import Lists
-from gateway.services.inbox import Inbox
 from gateway.services.presence import Watching
 from gateway.services.relay import Relay
 from gateway.services.resync import Resync

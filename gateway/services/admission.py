@@ -14,8 +14,8 @@ from gateway.services import refusals
 from gateway.services.accounts import Accounts
 from gateway.services.context import NodeContext
 from gateway.services.errors import Refused
-from gateway.services.leases import forget_sessions
 from gateway.services.inbox import Inbox
+from gateway.services.leases import forget_sessions
 from gateway.services.presence import Watching
 from gateway.store import accounts, messages, sessions
 from gateway.store.errors import StoreError

@@ -15,8 +15,8 @@ from gateway.protocol.codes import Code
 from gateway.services import refusals
 from gateway.services.admission import Admission
 from gateway.services.context import NodeContext
-from gateway.services.leases import forget_sessions
 from gateway.services.inbox import Inbox
+from gateway.services.leases import forget_sessions
 from gateway.services.presence import Watching
 from gateway.store import messages, sessions
 from gateway.store.errors import OutcomeUnknown, StoreError, StoreUnavailable
