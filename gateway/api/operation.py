@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Generic, Literal, NamedTuple, TypeVar, get_type_hints
 
 import msgspec
@@ -57,9 +57,12 @@ class Operation(Generic[Q, R]):
         asks: the type of the request body.
         answers: the type of ``result``; None = ``code`` alone.
         scope: what an admin token needs.
-        rate: how often it may be called.
+        rates: how often it may be called; all of them hold.
         extension: whether the hosted service has no such call.
         coerces: whether numbers may come as strings (where the vendor's own pages say string).
+        note: how it differs from the hosted service, in one sentence; empty = it does not.
+        errors: the business codes it may answer beside those that every operation may.
+        example: a request body that works, as it stands in JSON.
     """
 
     paths: tuple[str, ...]
@@ -67,20 +70,31 @@ class Operation(Generic[Q, R]):
     asks: type[Q]
     answers: Any
     scope: str
-    rate: Rate
+    rates: tuple[Rate, ...]
     extension: bool
     coerces: bool
+    note: str
+    errors: tuple[int, ...]
+    example: Mapping[str, Any] | None
 
 
 def operation(
-    *paths: str, scope: str, rate: Rate = USUAL, extension: bool = False, coerces: bool = False
+    *paths: str,
+    scope: str,
+    rate: Rate | tuple[Rate, ...] = USUAL,
+    extension: bool = False,
+    coerces: bool = False,
+    note: str = "",
+    errors: tuple[int, ...] = (),
+    example: Mapping[str, Any] | None = None,
 ) -> Callable[[Callable[[Services, Q], Awaitable[R]]], Operation[Q, R]]:
-    """Makes a row of ``async def act(services, asked: Request) -> Result | None``."""
+    """Makes a row of ``async def act(services, asked: Request) -> Result | None``; see ``Operation``."""
+    rates = (rate,) if isinstance(rate, Rate) else rate
 
     def row(act: Callable[[Services, Q], Awaitable[R]]) -> Operation[Q, R]:
         hints = get_type_hints(act, include_extras=True)
         answers = None if hints["return"] is type(None) else hints["return"]
-        return Operation(paths, act, hints["asked"], answers, scope, rate, extension, coerces)
+        return Operation(paths, act, hints["asked"], answers, scope, rates, extension, coerces, note, errors, example)
 
     return row
 

@@ -107,5 +107,5 @@ def test_every_row_is_complete() -> None:
     for row in v4.OPERATIONS:
         assert all(re.fullmatch(r"/v4(/[a-z-]+)+", path) for path in row.paths)
         assert row.scope in SCOPES
-        assert row.rate.most > 0
+        assert all(rate.most > 0 for rate in row.rates)
         assert row.act.__doc__
