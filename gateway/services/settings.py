@@ -28,6 +28,9 @@ class LiveSettings(Struct, frozen=True, forbid_unknown_fields=True, rename="came
         expire_keeps_connections: expiring tokens leaves live sockets up, as the hosted service does.
         send_rate_per_second: of one connection; 0 = no limit. Binds sessions opened from then on.
         offline_retention_days: how long inbox entries are kept.
+        friend_permission_default: of users who never set one: 1 anyone adds them, 2 they approve, 3 nobody.
+        strict_list_mode: an allowlist is managed only while it is on, a blocklist only while the allowlist is off.
+        strict_ext_keys: keys of custom attributes (of profiles and of friends) begin with ``ext_``.
     """
 
     friends_only: bool = False
@@ -35,13 +38,16 @@ class LiveSettings(Struct, frozen=True, forbid_unknown_fields=True, rename="came
     expire_keeps_connections: bool = False
     send_rate_per_second: int = 200
     offline_retention_days: int = 7
+    friend_permission_default: int = 1
+    strict_list_mode: bool = False
+    strict_ext_keys: bool = True
 
     @property
     def retention_ms(self) -> int:
         return self.offline_retention_days * 86_400_000
 
 
-_BOUNDS = {"sendRatePerSecond": (0, 1_000_000), "offlineRetentionDays": (1, 3650)}
+_BOUNDS = {"sendRatePerSecond": (0, 1_000_000), "offlineRetentionDays": (1, 3650), "friendPermissionDefault": (1, 3)}
 FIELDS: tuple[str, ...] = tuple(field.encode_name for field in msgspec.structs.fields(LiveSettings))
 DEVICE_POLICIES: tuple[str, ...] = get_args(DevicePolicy)
 

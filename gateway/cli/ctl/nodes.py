@@ -88,6 +88,12 @@ def setting(
     sendRatePerSecond, 0 to 1000000 (as setting send_rate_per_s, 200): sends a second of one connection; 0: no limit.
 
     offlineRetentionDays, 1 to 3650 (as setting retention_days, 7): how long messages are kept.
+
+    friendPermissionDefault, 1, 2 or 3 (1): anyone adds users who never set a permission; they approve; nobody.
+
+    strictListMode, true or false (false): an allowlist is managed only while it is on, a blocklist while it is off.
+
+    strictExtKeys, true or false (true): keys of custom attributes begin with ext_.
     """
 
     async def act(desk: Desk) -> Report:

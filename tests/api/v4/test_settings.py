@@ -11,6 +11,9 @@ async def test_all_settings_have_a_value(admin: Admin) -> None:
         "expireKeepsConnections": False,
         "sendRatePerSecond": 200,
         "offlineRetentionDays": 7,
+        "friendPermissionDefault": 1,
+        "strictListMode": False,
+        "strictExtKeys": True,
     }
 
 
