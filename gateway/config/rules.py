@@ -162,6 +162,18 @@ def _admin_exposed(config: Config) -> str | None:
     )
 
 
+def _v1_secret(config: Config) -> str | None:
+    if config.v1_app_secret is None or config.v1_app_secret not in (config.app_secret, config.previous_app_secret):
+        return None
+    return "is the app's own secret (or the one before it); it protects nothing unless it is another"
+
+
+def _replays(config: Config) -> str | None:
+    if not config.replay_cache or config.signature_window_s:
+        return None
+    return "signature_window_s is 0: signatures stay good for ever, so replay_cache could never forget one"
+
+
 def _matches(name: str, pattern: re.Pattern[str], form: str) -> Rule:
     def check(config: Config) -> str | None:
         value: str | None = getattr(config, name)
@@ -190,5 +202,7 @@ RULES: Rules = (
     (("probe_timeout_s", "probe_s"), _at_most("probe_timeout_s", "probe_s")),
     (("reconnect_min_ms", "reconnect_max_ms"), _at_most("reconnect_min_ms", "reconnect_max_ms")),
     (("body_bytes_max", "frame_bytes_max"), _body),
+    (("replay_cache", "signature_window_s"), _replays),
     (("admin_host", "v1_enabled", "insecure_admin", "tls_cert"), _admin_exposed),
+    (("v1_app_secret", "app_secret", "previous_app_secret"), _v1_secret),
 )

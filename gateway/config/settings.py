@@ -144,8 +144,16 @@ class Config:
     list_call_max: Annotated[int, _about("User ids of one admin call.", 1, 10_000)] = 20
     admin_body_bytes_max: Annotated[int, _about("Size of an admin call's body.", KIB, 64 * MIB)] = MIB
     signature_window_s: Annotated[int, _about("Accepted age of a signature; 0: any.", 0, DAY_S)] = 300
-    replay_cache: Annotated[bool, _about("Refuse a signature seen before.")] = False
-    v1_enabled: Annotated[bool, _about("The v1 dialect, whose signatures can be replayed; not served yet.")] = False
+    replay_cache: Annotated[bool, _about("Refuse a v4 signature seen before, on any node.")] = False
+    rate_limits: Annotated[bool, _about("Limit how often operations are called, over all nodes.")] = True
+    v1_enabled: Annotated[bool, _about("Serve the v1 dialect too, whose signatures can be replayed.")] = False
+    v1_app_secret: Annotated[
+        str | None,
+        _about("Secret that signs v1 calls alone, and no others; none: the app's secret.", 8, 256, secret=True),
+    ] = None
+    v1_signature_window_s: Annotated[
+        int, _about("Accepted age of a v1 signature; 0: any, for libraries that never renew it.", 0, 3650 * DAY_S)
+    ] = DAY_S
     insecure_admin: Annotated[bool, _about("Allow v1 beyond loopback without TLS.")] = False
 
     # Stopping and logging.
