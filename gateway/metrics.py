@@ -46,6 +46,7 @@ class Metrics:
     callbacks_failed: int = _counter(
         "callbacks of a link to Redis that raised: a defect, whose traceback is in the log"
     )
+    admin_rate_refusals: int = _counter("Server API calls refused because they came too often")
     control_commands: int = _counter("control commands heard on gw:control")
     closes: dict[str, int] = field(default_factory=dict)
 

@@ -120,7 +120,7 @@ class Node:
             config,
             credentials,
             self.services,
-            lambda: self.unready() is None,
+            self.unready,
             clock=self.clock,
             metrics=self.metrics,
         )

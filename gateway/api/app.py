@@ -12,10 +12,9 @@ from litestar.types import ASGIApp
 
 from gateway.api import errors, v4
 from gateway.api.bearer import AdminTokens
-from gateway.api.errors import ErrorBody
 from gateway.api.gate import Gate
 from gateway.api.operation import Done, Operation, handlers
-from gateway.api.signature import Replays, Signatures
+from gateway.api.signature import Signatures
 from gateway.config import Config, Credentials
 from gateway.services.clock import Clock
 from gateway.services.services import Services
@@ -28,7 +27,7 @@ def build(
     config: Config,
     credentials: Credentials,
     services: Services,
-    ready: Callable[[], bool],
+    unready: Callable[[], str | None],
     operations: Sequence[Operation[Any, Any]] = v4.OPERATIONS,
     clock: Clock | None = None,
     metrics: Callable[[], bytes] | None = None,
@@ -39,14 +38,14 @@ def build(
         config: the limits.
         credentials: app key and secret.
         services: what the operations act through.
-        ready: whether this node can do its job now.
+        unready: why this node cannot do its job now; None = it can.
         operations: the rows to serve.
         clock: what signatures and tokens are judged by; None = the machine's.
         metrics: what ``GET /metrics`` answers, in Prometheus' text format; None = there is none.
     """
     routed = Litestar(
         route_handlers=[
-            *_health(ready),
+            *_health(unready),
             *_metrics(metrics),
             *chain.from_iterable(handlers(row, services, config) for row in operations),
         ],
@@ -56,26 +55,26 @@ def build(
         logging_config=None,
     )
     secrets = credentials.secrets(config)
-    replays = Replays(config.signature_window_s) if config.replay_cache else None
     return Gate(
         routed,
-        Signatures(credentials.app_key, secrets, config.signature_window_s, replays),
+        Signatures(credentials.app_key, secrets, config.signature_window_s),
         AdminTokens(credentials.app_key, secrets, int(config.clock_skew_s * 1000), config.token_bytes_max),
         served=[path for row in operations for path in row.paths],
         unsigned=UNSIGNED,
         now_ms=(clock or Clock()).wall_ms,
+        replays=services.replays if config.replay_cache else None,
     )
 
 
-def _health(ready: Callable[[], bool]) -> list[HTTPRouteHandler]:
+def _health(unready: Callable[[], str | None]) -> list[HTTPRouteHandler]:
     async def healthz() -> Done:
         return Done()
 
-    async def readyz() -> Response[Any]:
-        if ready():
-            return Response(Done())
-        body = ErrorBody(errors.INTERNAL, "not ready")
-        return Response(body, status_code=503, headers={"Retry-After": str(errors.STORE_RETRY_AFTER_S)})
+    async def readyz() -> Done:
+        reason = unready()
+        if reason is not None:
+            raise errors.unavailable(f"not ready: {reason}")
+        return Done()
 
     return [
         HTTPRouteHandler("/healthz", http_method=["GET", "HEAD"])(healthz),

@@ -6,7 +6,6 @@ that is the only shape there is.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,7 +15,8 @@ from litestar import Request, Response
 from litestar.exceptions import HTTPException, MethodNotAllowedException, NotFoundException
 from litestar.types import ExceptionHandlersMap
 
-from gateway.services.errors import USER_DEACTIVATED, USER_LIMIT, Refused
+from gateway.services.errors import RATE_EXCEEDED, USER_DEACTIVATED, USER_LIMIT, Refused
+from gateway.services.rates import RateExceeded
 from gateway.store.errors import OutcomeUnknown, StoreUnavailable
 
 NO_SUCH_USER = 400
@@ -29,7 +29,6 @@ INVALID_MINUTES = 1003
 SIGNATURE_INVALID = 1004
 TOO_LONG = 1005
 RESTRICTED = 1007
-RATE_EXCEEDED = 1008
 TIMED_OUT = 1050
 
 HTTP_STATUS: Mapping[int, int] = {
@@ -85,18 +84,17 @@ class Problem(Exception):
         code: the business code.
         message: what was wrong, for a person.
         headers: more headers of the answer.
+        status: the HTTP status; None = the one that goes with the code.
     """
 
-    def __init__(self, code: int, message: str, headers: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, code: int, message: str, headers: Mapping[str, str] | None = None, status: int | None = None
+    ) -> None:
         super().__init__(f"{code}: {message}")
         self.code = code
         self.message = message
         self.headers = headers or {}
-
-    @property
-    def status(self) -> int:
-        """The HTTP status that goes with the code."""
-        return HTTP_STATUS.get(self.code, 400)
+        self.status = status or HTTP_STATUS.get(code, 400)
 
 
 def encode(code: int, message: str) -> bytes:
@@ -141,7 +139,8 @@ def _on_refused(_: Request[Any, Any, Any], error: Refused) -> Response[ErrorBody
     if error.field:
         name = _WIRE_NAMES.get(error.field, error.field)
         message = f"{name}: {message.removeprefix(error.field + ': ')}"
-    return _answer(HTTP_STATUS.get(error.code, 400), error.code, message)
+    headers = {"Retry-After": str(error.retry_after_s)} if isinstance(error, RateExceeded) else {}
+    return _answer(HTTP_STATUS.get(error.code, 400), error.code, message, headers)
 
 
 _WIRE_NAMES = {
@@ -154,14 +153,21 @@ _WIRE_NAMES = {
 """The services' names of parameters where the wire has others."""
 
 
-def _on_store_unavailable(_: Request[Any, Any, Any], error: StoreUnavailable) -> Response[ErrorBody]:
-    headers = {"Retry-After": str(math.ceil(STORE_RETRY_AFTER_S))}
-    return _answer(503, INTERNAL, "the store is unavailable; nothing was written, try again", headers)
+def problem_of_store(error: StoreUnavailable | OutcomeUnknown) -> Problem:
+    """The answer to a call that the store did not carry out, or perhaps did."""
+    if isinstance(error, OutcomeUnknown):
+        message = "the store did not answer in time; whether the change was made is unknown, the call may be repeated"
+        return Problem(TIMED_OUT, message)
+    return unavailable("the store is unavailable; nothing was written, try again")
 
 
-def _on_outcome_unknown(_: Request[Any, Any, Any], error: OutcomeUnknown) -> Response[ErrorBody]:
-    message = "the store did not answer in time; whether the change was made is unknown, the call may be repeated"
-    return _answer(504, TIMED_OUT, message)
+def unavailable(message: str) -> Problem:
+    """503: nothing was done, and it may be tried again soon."""
+    return Problem(INTERNAL, message, {"Retry-After": str(STORE_RETRY_AFTER_S)}, 503)
+
+
+def _on_store(request: Request[Any, Any, Any], error: StoreUnavailable | OutcomeUnknown) -> Response[ErrorBody]:
+    return _on_problem(request, problem_of_store(error))
 
 
 def _on_http(request: Request[Any, Any, Any], error: HTTPException) -> Response[ErrorBody]:
@@ -187,8 +193,8 @@ def _on_anything(request: Request[Any, Any, Any], error: Exception) -> Response[
 HANDLERS: ExceptionHandlersMap = {
     Problem: _on_problem,
     Refused: _on_refused,
-    StoreUnavailable: _on_store_unavailable,
-    OutcomeUnknown: _on_outcome_unknown,
+    StoreUnavailable: _on_store,
+    OutcomeUnknown: _on_store,
     HTTPException: _on_http,
     Exception: _on_anything,
 }

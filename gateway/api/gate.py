@@ -16,6 +16,8 @@ from gateway.api import errors
 from gateway.api.bearer import SCOPES, AdminTokens
 from gateway.api.errors import Problem
 from gateway.api.signature import Signatures
+from gateway.services.rates import Replays
+from gateway.store.errors import OutcomeUnknown, StoreUnavailable
 
 JSON = b"application/json; charset=utf-8"
 _BEARER = b"bearer "
@@ -33,6 +35,7 @@ class Gate:
         served: the paths of the operations.
         unsigned: the paths that need no signature.
         now_ms: tells Unix ms.
+        replays: the replay cache; None = a signature may be used again within the window.
     """
 
     def __init__(
@@ -44,6 +47,7 @@ class Gate:
         served: Iterable[str],
         unsigned: Iterable[str],
         now_ms: Callable[[], int],
+        replays: Replays | None = None,
     ) -> None:
         self._app = app
         self._signatures = signatures
@@ -51,6 +55,7 @@ class Gate:
         self._served = frozenset(served)
         self._unsigned = frozenset(unsigned)
         self._now_ms = now_ms
+        self._replays = replays
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one request (or passes what is no request on)."""
@@ -69,17 +74,21 @@ class Gate:
         scope["path"] = "/" + scope["path"].lstrip("/")
         scope["request_id"] = request_id.decode()  # type: ignore[typeddict-unknown-key]
         try:
-            scope["scopes"] = self._admit(scope, headers)  # type: ignore[typeddict-unknown-key]
+            scope["scopes"] = await self._admit(scope, headers)  # type: ignore[typeddict-unknown-key]
         except Problem as problem:
             await _refuse(problem, finish)
             return
+        except (StoreUnavailable, OutcomeUnknown) as error:
+            await _refuse(errors.problem_of_store(error), finish)
+            return
         await self._app(scope, receive, finish)
 
-    def _admit(self, scope: HTTPScope, headers: Mapping[bytes, bytes]) -> frozenset[str]:
+    async def _admit(self, scope: HTTPScope, headers: Mapping[bytes, bytes]) -> frozenset[str]:
         """What the caller may do.
 
         Raises:
             Problem: the request goes no further.
+            StoreUnavailable, OutcomeUnknown: whether the signature was used before cannot be found out.
         """
         path = scope["path"]
         if path in self._unsigned:
@@ -90,7 +99,9 @@ class Gate:
         if not signed and authorization[: len(_BEARER)].lower() == _BEARER:
             scopes = self._tokens.verify(authorization[len(_BEARER) :].strip().decode("latin-1"), now_ms)
         else:
-            self._signatures.verify(headers, now_ms)
+            signature = self._signatures.verify(headers, now_ms)
+            if self._replays is not None and not await self._replays.first(signature):
+                raise Problem(errors.SIGNATURE_INVALID, "this signature was used before")
             scopes = SCOPES
         if scope["method"] == "OPTIONS":
             # Litestar would answer it for every path it serves; here every operation is a POST and nothing else.

@@ -58,6 +58,7 @@ class Operation(Generic[Q, R]):
         answers: the type of ``result``; None = ``code`` alone.
         scope: what an admin token needs.
         rates: how often it may be called; all of them hold.
+        counted: the list of ids in the request of which each counts as one call; None = a call counts as one.
         extension: whether the hosted service has no such call.
         coerces: whether numbers may come as strings (where the vendor's own pages say string).
         note: how it differs from the hosted service, in one sentence; empty = it does not.
@@ -71,11 +72,23 @@ class Operation(Generic[Q, R]):
     answers: Any
     scope: str
     rates: tuple[Rate, ...]
+    counted: str | None
     extension: bool
     coerces: bool
     note: str
     errors: tuple[int, ...]
     example: Mapping[str, Any] | None
+
+    async def perform(self, services: Services, asked: Q) -> R:
+        """Counts the call against the row's rates, then acts; every dialect's calls count as one.
+
+        Raises:
+            Problem, Refused, StoreUnavailable, OutcomeUnknown.
+        """
+        windows = [(rate.most, rate.per_s) for rate in self.rates]
+        weight = 1 if self.counted is None else len(getattr(asked, self.counted))
+        await services.rates.take(self.paths[0], windows, weight)
+        return await self.act(services, asked)
 
 
 def operation(
@@ -94,7 +107,10 @@ def operation(
     def row(act: Callable[[Services, Q], Awaitable[R]]) -> Operation[Q, R]:
         hints = get_type_hints(act, include_extras=True)
         answers = None if hints["return"] is type(None) else hints["return"]
-        return Operation(paths, act, hints["asked"], answers, scope, rates, extension, coerces, note, errors, example)
+        counted = None if rates[0].counted == "calls" else _listed_ids(hints["asked"])
+        return Operation(
+            paths, act, hints["asked"], answers, scope, rates, counted, extension, coerces, note, errors, example
+        )
 
     return row
 
@@ -153,9 +169,17 @@ class Body(Generic[Q]):
         except (UnicodeDecodeError, RecursionError) as error:
             reason = "not UTF-8" if isinstance(error, UnicodeDecodeError) else "nested too deep"
             raise Problem(errors.INVALID_PARAMETER, f"the body is not valid JSON: {reason}") from error
+        self.check_ids(asked)
+        return asked
+
+    def check_ids(self, asked: Q) -> None:
+        """Holds every user id to the app's pattern and drops those named twice.
+
+        Raises:
+            Problem: 1002 or 1005, naming the field and place.
+        """
         for field in self._ids:
             self._check_ids(asked, field)
-        return asked
 
     def _check_ids(self, asked: Q, field: _IdField) -> None:
         attribute, name, bounded = field
@@ -174,6 +198,13 @@ class Body(Generic[Q]):
         if not self._id_matches(user):
             code = errors.TOO_LONG if len(user) > 64 else errors.INVALID_PARAMETER
             raise Problem(code, f"{where}: is not a well-formed user id")
+
+
+class Reader(Protocol):
+    """What reads the requests of a route: ``Body``, or another dialect's."""
+
+    def read(self, content_type: str | None, body: bytes) -> Any:
+        """The checked request. Raises Problem where the body is not what the row asks for."""
 
 
 class _IdField(NamedTuple):
@@ -195,6 +226,15 @@ def _id_fields(asks: Any) -> tuple[_IdField, ...]:
         )
         for field, kind in kinds
         if kind is not None
+    )
+
+
+def _listed_ids(asks: Any) -> str:
+    """The attribute that holds a list of ids; there must be one."""
+    return next(
+        field.name
+        for field in msgspec.structs.fields(asks)
+        if isinstance(_of_ids(msgspec.inspect.type_info(field.type)), msgspec.inspect.ListType)
     )
 
 
@@ -223,19 +263,38 @@ class ApiRequest(Request[Any, Any, Any]):
 
     async def json(self) -> Any:
         """The checked body."""
-        body: Body[Any] = self.route_handler.opt["body"]
+        body: Reader = self.route_handler.opt["body"]
         return body.read(self.headers.get("content-type"), await self.body())
 
 
 def handlers(row: Operation[Any, Any], services: Services, config: Config) -> list[HTTPRouteHandler]:
     """What Litestar serves for a row: one handler a path."""
-    act = row.act
     body = Body(row.asks, re.compile(config.id_pattern).fullmatch, config.list_call_max, coerces=row.coerces)
 
     async def answer(data: JSONBody[Any]) -> Done | Success[Any]:
-        result = await act(services, data)
+        result = await row.perform(services, data)
         return _DONE if result is None else Success(result=result)
 
+    return routes(row.paths, answer, body, scope=row.scope)
+
+
+def routes(
+    paths: Sequence[str],
+    answer: Callable[..., Awaitable[Any]],
+    body: Reader,
+    *,
+    scope: str,
+    opt: Mapping[str, Any] = MappingProxyType({}),
+) -> list[HTTPRouteHandler]:
+    """What Litestar serves: one handler a path.
+
+    Args:
+        paths: where.
+        answer: takes what ``body`` has read as ``data``.
+        body: reads and checks the request body.
+        scope: what an admin token needs.
+        opt: more options of the route, for exception handlers.
+    """
     return [
         HTTPRouteHandler(
             path,
@@ -243,9 +302,9 @@ def handlers(row: Operation[Any, Any], services: Services, config: Config) -> li
             status_code=200,
             guards=[_in_scope],
             request_class=ApiRequest,
-            opt={"body": body, "scope": row.scope},
+            opt={"body": body, "scope": scope, **opt},
         )(answer)
-        for path in row.paths
+        for path in paths
     ]
 
 

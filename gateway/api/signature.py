@@ -9,10 +9,9 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
-from collections import OrderedDict
 from collections.abc import Mapping
 
-from gateway.api.errors import RATE_EXCEEDED, SIGNATURE_INVALID, Problem
+from gateway.api.errors import SIGNATURE_INVALID, Problem
 from gateway.config import Secret
 
 HEADERS = ("app-key", "nonce", "timestamp", "signature")
@@ -21,9 +20,6 @@ HEADERS = ("app-key", "nonce", "timestamp", "signature")
 NONCE_LENGTH_MAX = 64
 SECONDS_BELOW = 10**11
 """A timestamp below this counts seconds (older client libraries), from here on milliseconds."""
-
-REPLAYS_MAX = 200_000
-"""About 20 MB when full: 300 signed calls a second through a window of 5 minutes on either side."""
 
 _TIMESTAMP = re.compile(rb"[1-9][0-9]{9,12}").fullmatch
 
@@ -35,26 +31,22 @@ class Signatures:
         app_key: the one app key there is.
         secrets: the present secret first, then those that rotation left valid until a date.
         window_s: how far a timestamp may be from now, either way; 0 = not checked.
-        replays: the replay cache; None = a signature may be used again within the window.
     """
 
-    def __init__(
-        self, app_key: str, secrets: tuple[Secret, ...], window_s: float, replays: Replays | None = None
-    ) -> None:
+    def __init__(self, app_key: str, secrets: tuple[Secret, ...], window_s: float) -> None:
         self._app_key = app_key.encode()
         self._secrets = secrets
         self._window_ms = int(window_s * 1000)
-        self._replays = replays
 
-    def verify(self, headers: Mapping[bytes, bytes], now_ms: int) -> None:
-        """Returns when the request is signed by a secret of this app, now.
+    def verify(self, headers: Mapping[bytes, bytes], now_ms: int) -> str:
+        """Returns the signature (40 lower-case hex digits) when it is by a secret of this app, now.
 
         Args:
             headers: of the request, names in lower case.
             now_ms: Unix ms.
 
         Raises:
-            Problem: 1004 for whatever fails; 1008 when the replay cache is full.
+            Problem: 1004 for whatever fails.
         """
         app_key, nonce, timestamp, signature = (_header(headers, name) for name in HEADERS)
         if not 1 <= len(nonce) <= NONCE_LENGTH_MAX:
@@ -73,52 +65,12 @@ class Signatures:
             raise _failed("signature verification failed")
         # Only somebody who knows the secret gets this far, so only they learn about the clock.
         self._check_time(int(timestamp), now_ms)
-        if self._replays is not None:
-            self._replays.take(signature.lower(), now_ms)
+        return signature.lower().decode()
 
     def _check_time(self, timestamp: int, now_ms: int) -> None:
         stated_ms = timestamp * 1000 if timestamp < SECONDS_BELOW else timestamp
         if self._window_ms and abs(now_ms - stated_ms) > self._window_ms:
             raise _failed(f"Timestamp is more than {self._window_ms // 1000} s away from the server's clock")
-
-
-class Replays:
-    """Signatures seen within the time in which they would be accepted again: a second use is refused.
-
-    Keyed on the signature itself: nonce and timestamp are joined without a separator, so digits moved from one to the
-    other would make another pair with the same signature. Held by this process alone: where several admin ports serve
-    one app, a signature could be used once on each.
-
-    Args:
-        window_s: the window of ``Signatures``; 0 = no end, then the oldest make room when it is full.
-        count_max: how many are held; when full of ones still valid, further calls are refused rather than forgotten.
-    """
-
-    def __init__(self, window_s: float, count_max: int = REPLAYS_MAX) -> None:
-        # A timestamp may lie a whole window ahead and then stays acceptable for two.
-        self._keep_ms = int(window_s * 2000)
-        self._count_max = count_max
-        self._seen: OrderedDict[bytes, int] = OrderedDict()
-
-    def __len__(self) -> int:
-        return len(self._seen)
-
-    def take(self, signature: bytes, now_ms: int) -> None:
-        """Uses a verified signature up.
-
-        Raises:
-            Problem: 1004 when it was used before, 1008 when there is no room.
-        """
-        seen = self._seen
-        while seen and self._keep_ms and next(iter(seen.values())) < now_ms - self._keep_ms:
-            seen.popitem(last=False)
-        if signature in seen:
-            raise _failed("this signature was used before")
-        if len(seen) >= self._count_max:
-            if self._keep_ms:
-                raise Problem(RATE_EXCEEDED, "too many signed calls for the replay cache", {"Retry-After": "1"})
-            seen.popitem(last=False)
-        seen[signature] = now_ms
 
 
 def _header(headers: Mapping[bytes, bytes], name: str) -> bytes:

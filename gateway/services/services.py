@@ -10,6 +10,7 @@ from gateway.services.bans import Bans
 from gateway.services.control import Control
 from gateway.services.drops import Drops
 from gateway.services.presence import Presence
+from gateway.services.rates import Rates, Replays
 from gateway.services.relationships import Relationships
 from gateway.services.settings import Settings
 from gateway.services.tokens import Tokens
@@ -24,7 +25,9 @@ class Services:
     bans: Bans
     control: Control
     presence: Presence
+    rates: Rates
     relationships: Relationships
+    replays: Replays
     settings: Settings
     tokens: Tokens
 
@@ -39,7 +42,9 @@ class Services:
             bans=Bans(store, drops),
             control=Control(store, drops),
             presence=Presence(store),
+            rates=Rates(store, config.rate_limits),
             relationships=Relationships(store, config.list_max),
+            replays=Replays(store, config.signature_window_s),
             settings=settings,
             tokens=Tokens(store, drops, accounts, settings, credentials, config.token_lifetime_s),
         )

@@ -24,6 +24,7 @@ FILES = (
     "nodes",
     "settings",
     "calls",
+    "rates",
 )
 """The files of store/lua, in the order in which they are joined to one library."""
 

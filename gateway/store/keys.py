@@ -18,6 +18,10 @@ META = "gw:meta"
 NODES = "gw:nodes"
 SETTINGS = "gw:settings"
 CONTROL = "gw:control"
+BROADCASTS = "gw:broadcasts"
+BROADCAST_ENDS = "{gw:broadcasts}:ends"
+"""Its hash tag is the stream's whole name: the two share a slot."""
+WORDS = "gw:words"
 
 REPLY_LIFETIME_S = 30
 """How long the answers to a drop are kept for its caller."""
@@ -27,6 +31,9 @@ CLAIM_LIFETIME_MS = 10_000
 
 COMMAND_LIFETIME_S = 2
 """For how long one node's claim on a control command keeps the others from running it as well."""
+
+_PLACES = (META, NODES, SETTINGS, BROADCASTS, WORDS)
+"""The deployment-wide keys that have a place, in the order of their places."""
 
 _TAG_ALPHABET = "0123456789abcdefghijklmnopqrstuvwxyz"
 
@@ -85,8 +92,9 @@ class Keys:
 
     def __init__(self, partitions: int) -> None:
         self.partitions = partitions
-        self.meta_place, self.nodes_place, self.settings_place = range(partitions, partitions + 3)
-        self.places = partitions + 3
+        self.places = partitions + len(_PLACES)
+        places = range(partitions, self.places)
+        self.meta_place, self.nodes_place, self.settings_place, self.broadcasts_place, self.words_place = places
         self._prefixes = tuple(f"gw:{{{tag}}}:" for tag in tags(partitions))
 
     def partition(self, name: str) -> int:
@@ -96,7 +104,7 @@ class Keys:
     def slot(self, partition: int) -> int:
         """The cluster slot that holds the partition, or the deployment-wide key with this place."""
         if partition >= self.partitions:
-            return slot((META, NODES, SETTINGS)[partition - self.partitions])
+            return slot(_PLACES[partition - self.partitions])
         return slot(tags(self.partitions)[partition])
 
     def user(self, user: str) -> UserKeys:
@@ -146,3 +154,11 @@ class Keys:
     def command(self, partition: int, call: str) -> str:
         """Which node runs a control command that was published by hand."""
         return f"{self._prefixes[partition]}command:{call}"
+
+    def rate(self, partition: int, operation: str, per_s: int) -> str:
+        """How often an operation was called in the last so many seconds."""
+        return f"{self._prefixes[partition]}rate:{operation}:{per_s}"
+
+    def signature(self, partition: int, signature: str) -> str:
+        """That a signature was used."""
+        return f"{self._prefixes[partition]}signature:{signature}"

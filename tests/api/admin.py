@@ -27,14 +27,14 @@ class Admin:
         services: what is behind it.
         config: its limits.
         http: an unsigned client of it.
-        ready: what ``/readyz`` is told.
+        unready: why not, for ``/readyz``; None = ready.
     """
 
     base_url: str
     services: Services
     config: Config
     http: httpx.AsyncClient
-    ready: bool = True
+    unready: str | None = None
 
     async def call(
         self, path: str, body: Any = None, *, method: str = "POST", headers: dict[str, str] | None = None, **more: Any
@@ -61,7 +61,7 @@ async def serving(services: Services, config: Config, **more: Any) -> AsyncItera
     """An admin port in front of these services."""
     async with httpx.AsyncClient(timeout=30) as http:
         admin = Admin("", services, config, http)
-        server = AdminServer(build(config, CREDENTIALS, services, lambda: admin.ready, **more), config)
+        server = AdminServer(build(config, CREDENTIALS, services, lambda: admin.unready, **more), config)
         await server.start()
         admin.base_url = f"http://127.0.0.1:{server.port}"
         try:

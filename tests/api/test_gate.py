@@ -108,13 +108,14 @@ async def test_health_needs_no_signature(admin: Admin) -> None:
 
 
 async def test_not_ready_is_503(admin: Admin) -> None:
-    admin.ready = False
+    admin.unready = "the node stops"
     try:
         answer = await admin.call("/readyz", method="GET", headers={})
         alive = await admin.call("/healthz", method="GET", headers={})
     finally:
-        admin.ready = True
+        admin.unready = None
     assert refusal(answer) == (503, 1000)
+    assert answer.json()["errorMessage"] == "not ready: the node stops"
     assert answer.headers["retry-after"] == "1"
     assert alive.status_code == 200
 
