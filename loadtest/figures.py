@@ -81,13 +81,13 @@ def _resident_bytes(pid: int) -> int:
 
 
 @contextmanager
-def service(core: int | None) -> Iterator[Service]:
-    """Starts a gateway on free ports with a data directory of its own."""
+def service(core: int | None, *flags: str) -> Iterator[Service]:
+    """Starts a gateway on free ports with a data directory of its own, with more flags of ``serve``."""
     with tempfile.TemporaryDirectory(prefix="gateway-figures-") as directory:
         data_dir = Path(directory)
         command = [sys.executable, "-m", "gateway", "serve", "--data-dir", directory, "--client-host", "127.0.0.1"]
         command += ["--client-port", "0", "--admin-port", "0", "--send-rate-per-s", "0", "--log-level", "warning"]
-        command += ["--connect-rate-per-address-s", "0", "--inbox-max", "10000000"]
+        command += ["--connect-rate-per-address-s", "0", "--inbox-max", "10000000", *flags]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         try:
             yield _await_service(process, data_dir, core)
@@ -104,7 +104,7 @@ def bare(core: int | None) -> Iterator[Service]:
         assert process.stdout is not None
         url = process.stdout.readline().strip()
         if core is not None:
-            _pin(process.pid, core)
+            pin(process.pid, core)
         yield Service(url, Path(), {"gateway": process.pid}, Credentials("bare", "0" * 32))
     finally:
         process.terminate()
@@ -122,7 +122,7 @@ def _await_service(process: subprocess.Popen[str], data_dir: Path, core: int | N
     pids = {"gateway": process.pid, "store": _child(process.pid)}
     if core is not None:
         for pid in pids.values():
-            _pin(pid, core)
+            pin(pid, core)
     credentials = Credentials.load_or_create(data_dir, Config(data_dir=data_dir))
     return Service(words[0], data_dir, pids, credentials)
 
@@ -139,12 +139,14 @@ def _child(parent: int) -> int:
     raise SystemExit("the gateway has no store process")
 
 
-def _pin(pid: int, core: int) -> None:
+def pin(pid: int, core: int) -> None:
+    """Keeps all threads of a process on one core."""
     for task in Path(f"/proc/{pid}/task").iterdir():
         os.sched_setaffinity(int(task.name), {core})
 
 
-async def _connect(service: Service, user: str, on_text: Any, on_end: Any) -> Wire:
+async def connect(service: Service, user: str, on_text: Any, on_end: Any) -> Wire:
+    """A user's socket, welcomed."""
     host, _, port = service.url.removeprefix("ws://").partition("/")[0].partition(":")
     loop = asyncio.get_running_loop()
     _, wire = await loop.create_connection(
@@ -176,7 +178,7 @@ async def relays(service: Service, window: int, seconds: float) -> dict[str, flo
 
     # Users of this run alone: nothing waits in their inboxes.
     names = [f"w{window}-{index}" for index in range(USERS)]
-    wires = [await _connect(service, name, on_text, lambda _: None) for name in names]
+    wires = [await connect(service, name, on_text, lambda _: None) for name in names]
     for index, wire in enumerate(wires):
         to = names[index ^ 1].encode()
         commands[wire.user] = b'{"type":"send","id":"1","to":"%s","body":%s}' % (to, body)
@@ -216,7 +218,7 @@ async def idle_memory(service: Service, connections: int) -> dict[str, float]:
     for start in range(0, connections, 100):
         batch = range(start, min(start + 100, connections))
         wires += await asyncio.gather(
-            *(_connect(service, f"idle{index}", lambda *_: None, lambda _: None) for index in batch)
+            *(connect(service, f"idle{index}", lambda *_: None, lambda _: None) for index in batch)
         )
     took = time.perf_counter() - started
     await asyncio.sleep(1.0)
@@ -241,7 +243,7 @@ async def kick_latency(service: Service, kicks: int) -> dict[str, float]:
     acknowledged_ms: list[float] = []
     for index in range(kicks):
         end: asyncio.Future[float] = asyncio.get_running_loop().create_future()
-        await _connect(
+        await connect(
             service, f"kicked{index}", lambda *_: None, lambda _, end=end: end.set_result(time.perf_counter())
         )
         started = time.perf_counter()

@@ -1,0 +1,261 @@
+"""The Server API's figures: tokens a second, CPU per call, listing, bans of live sockets, and what relays notice.
+
+    python -m loadtest.api [--seconds 3] [--runs 3] [--json FILE]
+
+Starts a gateway of its own with an embedded store, both pinned to one core, and calls it over 50 connections from
+another. Absolute figures depend on the machine and on who else uses it; CPU per call and the ratios hardly do. The same
+run measures the limit to compare with: a bare Litestar route that returns a constant (loadtest/bare_api.py), served by
+the same server on the same core. Rate limits are off, but for the last figure, which says what they cost.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+
+import orjson
+import uvloop
+
+from gateway.cli import record
+from gateway.config import Credentials
+from loadtest.figures import Service, connect, pin, service
+from loadtest.http import Caller, request
+
+CONNECTIONS = 50
+LISTED = 1000
+BANNED = 20
+PAGES = 50
+PACED_PER_S = 150
+"""Under the limit of issuing tokens, which is 200 calls a second."""
+
+ISSUE = "/v4/auth/access-token/issue"
+Body = Callable[[int], bytes]
+
+
+def issuing(number: int) -> bytes:
+    """A body of the issue call; 1,000 users in turn."""
+    return b'{"userId":"user-%d","name":"A Name"}' % (number % 1000)
+
+
+@contextmanager
+def bare(core: int | None) -> Iterator[tuple[Service, int]]:
+    """Starts the bare route; gives its port."""
+    process = subprocess.Popen([sys.executable, "-m", "loadtest.bare_api"], stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        port = int(process.stdout.readline())
+        if core is not None:
+            pin(process.pid, core)
+        yield Service("", Path(), {"gateway": process.pid}, Credentials("bare", "0" * 32)), port
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+@contextmanager
+def gateway(core: int | None, *, rate_limits: bool = False) -> Iterator[tuple[Service, int]]:
+    """Starts a gateway; gives its admin port."""
+    with service(core, "--rate-limits" if rate_limits else "--no-rate-limits") as running:
+        deadline = time.monotonic() + 10
+        while (kept := record.read(running.data_dir)) is None or kept.admin is None:
+            if time.monotonic() > deadline:
+                raise SystemExit("the gateway leaves no record of its ports")
+            time.sleep(0.01)
+        yield running, int(kept.admin.rpartition(":")[2])
+
+
+@asynccontextmanager
+async def calling(port: int, count: int = CONNECTIONS) -> AsyncIterator[list[Caller]]:
+    """Keep-alive connections."""
+    callers = await asyncio.gather(*(Caller.to(port) for _ in range(count)))
+    try:
+        yield callers
+    finally:
+        for caller in callers:
+            caller.close()
+
+
+async def throughput(service: Service, port: int, body: Body, seconds: float) -> dict[str, float]:
+    """All connections call as fast as they are answered."""
+    count = 0
+    running = True
+
+    async def keep_calling(caller: Caller) -> None:
+        nonlocal count
+        while running:
+            status, answer = await caller.ask(request(ISSUE, body(count), service.credentials))
+            if status != 200:
+                raise SystemExit(f"{ISSUE} answered {status}: {answer.decode()}")
+            count += 1
+
+    async with calling(port) as callers:
+        tasks = [asyncio.create_task(keep_calling(caller)) for caller in callers]
+        await asyncio.sleep(0.5)
+        cpu, own, counted, started = service.cpu_s(), time.process_time(), count, time.perf_counter()
+        await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        took, counted = time.perf_counter() - started, count - counted
+        after, own = service.cpu_s(), time.process_time() - own
+        running = False
+        await asyncio.gather(*tasks)
+    return {"calls_per_s": counted / took, **_cpu_per_call(cpu, after, counted), "generator_cpu_share": own / took}
+
+
+def _cpu_per_call(before: dict[str, float], after: dict[str, float], count: int) -> dict[str, float]:
+    used = {f"{name}_us_per_call": (after[name] - before[name]) / count * 1e6 for name in after}
+    return used | {"cpu_us_per_call": sum(used.values())}
+
+
+async def paced(service: Service, port: int, seconds: float) -> dict[str, float]:
+    """One connection calls at a rate that the limits allow."""
+    async with calling(port, 1) as (caller,):
+        loop = asyncio.get_running_loop()
+        cpu, started = service.cpu_s(), loop.time()
+        count = int(seconds * PACED_PER_S)
+        for index in range(count):
+            await asyncio.sleep(started + index / PACED_PER_S - loop.time())
+            await caller.call(ISSUE, {"userId": "paced", "name": "P"}, service.credentials)
+        return _cpu_per_call(cpu, service.cpu_s(), count)
+
+
+async def listing(service: Service, port: int) -> dict[str, float]:
+    """Pages of 1,000 blocked users, one call after another."""
+    took: list[float] = []
+    async with calling(port, 1) as (caller,):
+        for start in range(0, LISTED, 20):
+            targets = [f"blocked-user-{index}" for index in range(start, start + 20)]
+            await caller.call(
+                "/v4/user/blocklist/add", {"userId": "lister", "targetUserIds": targets}, service.credentials
+            )
+        for _ in range(PAGES):
+            started = time.perf_counter()
+            answer = await caller.call("/v4/user/blocklist/get", {"userId": "lister"}, service.credentials)
+            took.append((time.perf_counter() - started) * 1000)
+            result = answer["result"]
+            assert isinstance(result, dict)
+            assert len(result["blockedUserIds"]) == LISTED
+    return {"page_ms_min": min(took), "page_ms_p50": statistics.median(took), "page_ms_max": max(took)}
+
+
+async def banning(service: Service, port: int, runs: int) -> dict[str, float]:
+    """A ban of 20 users who are connected: to the answer, and to the last socket's end."""
+    answered_ms: list[float] = []
+    ended_ms: list[float] = []
+    users = [f"banned-{index}" for index in range(BANNED)]
+    async with calling(port, 1) as (caller,):
+        for _ in range(runs):
+            ends: list[float] = []
+            for user in users:
+                await connect(service, user, lambda *_: None, lambda _, ends=ends: ends.append(time.perf_counter()))
+            started = time.perf_counter()
+            await caller.call("/v4/user/ban", {"userIds": users, "durationMinutes": 5}, service.credentials)
+            answered_ms.append((time.perf_counter() - started) * 1000)
+            deadline = time.perf_counter() + 5
+            while len(ends) < BANNED and time.perf_counter() < deadline:
+                await asyncio.sleep(0.001)
+            assert len(ends) == BANNED
+            ended_ms.append((max(ends) - started) * 1000)
+            await caller.call("/v4/user/unban", {"userIds": users}, service.credentials)
+    return {
+        "answered_ms_min": min(answered_ms),
+        "answered_ms_p50": statistics.median(answered_ms),
+        "answered_ms_max": max(answered_ms),
+        "last_socket_ended_ms_p50": statistics.median(ended_ms),
+    }
+
+
+async def noticed(service: Service, load: Callable[[], AsyncIterator[None]] | None, seconds: float) -> dict[str, float]:
+    """What a probing client measures meanwhile."""
+    arguments = [sys.executable, "-m", "loadtest.probe", service.url, service.token("probe"), "probe"]
+    process = await asyncio.create_subprocess_exec(*arguments, stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    await process.stdout.readline()
+    if load is None:
+        await asyncio.sleep(seconds)
+    else:
+        async for _ in load():
+            pass
+    process.terminate()
+    return dict(orjson.loads(await process.stdout.readline()))
+
+
+async def measure(service: Service, port: int, options: argparse.Namespace) -> dict[str, dict[str, float]]:
+    """Everything but what the limits cost."""
+
+    async def issue() -> AsyncIterator[None]:
+        await throughput(service, port, issuing, options.seconds)
+        yield
+
+    async def lists() -> AsyncIterator[None]:
+        started = time.monotonic()
+        while time.monotonic() - started < options.seconds:
+            await listing(service, port)
+            yield
+
+    return {
+        "blocklist page of 1,000": await listing(service, port),
+        "ban of 20 users with live sockets": await banning(service, port, 5 * options.runs),
+        "probe, no load": await noticed(service, None, options.seconds),
+        "probe, tokens issued over 50 connections": await noticed(service, issue, options.seconds),
+        "probe, pages of 1,000 listed": await noticed(service, lists, options.seconds),
+    }
+
+
+def main() -> None:
+    """Runs it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=3.0, help="length of each run")
+    parser.add_argument("--runs", type=int, default=3, help="runs of which the best counts")
+    parser.add_argument("--json", type=Path, default=None, help="also write the figures to this file")
+    options = parser.parse_args()
+    cores = sorted(os.sched_getaffinity(0))
+    pinned = len(cores) > 1
+    if pinned:
+        os.sched_setaffinity(0, {cores[1]})
+    core = cores[0] if pinned else None
+    print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
+    print("service on one core, generator on another" if pinned else "ONE core for everything: not comparable")
+    figures: dict[str, dict[str, float]] = {}
+    with bare(core) as limit, gateway(core) as running:
+        # In turns, so that a noisy neighbour is one for both.
+        runs = [
+            (
+                uvloop.run(throughput(*limit, issuing, options.seconds)),
+                uvloop.run(throughput(*running, issuing, options.seconds)),
+            )
+            for _ in range(options.runs)
+        ]
+        figures["bare route"] = _best([constant for constant, _ in runs])
+        figures["issue token"] = _best([issued for _, issued in runs])
+        figures |= uvloop.run(measure(*running, options))
+        unlimited = uvloop.run(paced(*running, options.seconds))
+    with gateway(core, rate_limits=True) as running:
+        limited = uvloop.run(paced(*running, options.seconds))
+    figures["ratios"] = {
+        "issued_to_bare_calls_per_s": max(issued["calls_per_s"] / constant["calls_per_s"] for constant, issued in runs),
+        "issued_to_bare_cpu": figures["issue token"]["cpu_us_per_call"] / figures["bare route"]["cpu_us_per_call"],
+        "rate_limits_cost_us_per_call": limited["cpu_us_per_call"] - unlimited["cpu_us_per_call"],
+    }
+    for name, values in figures.items():
+        print(name)
+        for key, value in values.items():
+            print(f"  {key:30} {value:12,.2f}")
+    if options.json is not None:
+        options.json.write_bytes(orjson.dumps(figures, option=orjson.OPT_INDENT_2))
+
+
+def _best(runs: list[dict[str, float]]) -> dict[str, float]:
+    """The run least disturbed by others: the one with the lowest CPU a call."""
+    return min(runs, key=lambda run: run["cpu_us_per_call"])
+
+
+if __name__ == "__main__":
+    main()
