@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
-from typing import Any
+from typing import Any, Protocol
 
 from litestar import Litestar, Response
 from litestar.handlers import HTTPRouteHandler
 from litestar.types import ASGIApp
 
-from gateway.api import errors, v4
+from gateway.api import errors, v1, v4
 from gateway.api.bearer import AdminTokens
 from gateway.api.gate import Gate
 from gateway.api.operation import Done, Operation, handlers
 from gateway.api.signature import Signatures
-from gateway.config import Config, Credentials
+from gateway.api.v1 import dialect
+from gateway.api.v1.row import handlers as in_v1
+from gateway.config import Config, Credentials, Secret
 from gateway.services.clock import Clock
 from gateway.services.services import Services
 
@@ -43,27 +45,40 @@ def build(
         clock: what signatures and tokens are judged by; None = the machine's.
         metrics: what ``GET /metrics`` answers, in Prometheus' text format; None = there is none.
     """
+    older = v1.ROWS if config.v1_enabled else ()
     routed = Litestar(
         route_handlers=[
             *_health(unready),
             *_metrics(metrics),
             *chain.from_iterable(handlers(row, services, config) for row in operations),
+            *chain.from_iterable(in_v1(row, services, config) for row in older),
         ],
-        exception_handlers=errors.HANDLERS,
+        exception_handlers=dialect.in_dialect(errors.HANDLERS) if config.v1_enabled else errors.HANDLERS,
         request_max_body_size=config.admin_body_bytes_max,
         openapi_config=None,
         logging_config=None,
     )
     secrets = credentials.secrets(config)
+    v1_secrets = secrets if config.v1_app_secret is None else (Secret(config.v1_app_secret),)
     return Gate(
         routed,
         Signatures(credentials.app_key, secrets, config.signature_window_s),
         AdminTokens(credentials.app_key, secrets, int(config.clock_skew_s * 1000), config.token_bytes_max),
-        served=[path for row in operations for path in row.paths],
+        served=[*_paths(operations), *_paths(older)],
         unsigned=UNSIGNED,
         now_ms=(clock or Clock()).wall_ms,
         replays=services.replays if config.replay_cache else None,
+        v1=Signatures(credentials.app_key, v1_secrets, config.v1_signature_window_s) if config.v1_enabled else None,
     )
+
+
+class _Row(Protocol):
+    @property
+    def paths(self) -> tuple[str, ...]: ...
+
+
+def _paths(rows: Iterable[_Row]) -> Iterable[str]:
+    return chain.from_iterable(row.paths for row in rows)
 
 
 def _health(unready: Callable[[], str | None]) -> list[HTTPRouteHandler]:

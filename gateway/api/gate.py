@@ -16,6 +16,7 @@ from gateway.api import errors
 from gateway.api.bearer import SCOPES, AdminTokens
 from gateway.api.errors import Problem
 from gateway.api.signature import Signatures
+from gateway.api.v1.dialect import error_json, speaks_v1
 from gateway.services.rates import Replays
 from gateway.store.errors import OutcomeUnknown, StoreUnavailable
 
@@ -36,6 +37,7 @@ class Gate:
         unsigned: the paths that need no signature.
         now_ms: tells Unix ms.
         replays: the replay cache; None = a signature may be used again within the window.
+        v1: verifies the headers of v1 paths, whose signatures may always be used again; None = v1 is not served.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class Gate:
         unsigned: Iterable[str],
         now_ms: Callable[[], int],
         replays: Replays | None = None,
+        v1: Signatures | None = None,
     ) -> None:
         self._app = app
         self._signatures = signatures
@@ -56,6 +59,7 @@ class Gate:
         self._unsigned = frozenset(unsigned)
         self._now_ms = now_ms
         self._replays = replays
+        self._v1 = v1
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one request (or passes what is no request on)."""
@@ -76,10 +80,10 @@ class Gate:
         try:
             scope["scopes"] = await self._admit(scope, headers)  # type: ignore[typeddict-unknown-key]
         except Problem as problem:
-            await _refuse(problem, finish)
+            await self._refuse(problem, scope["path"], finish)
             return
         except (StoreUnavailable, OutcomeUnknown) as error:
-            await _refuse(errors.problem_of_store(error), finish)
+            await self._refuse(errors.problem_of_store(error), scope["path"], finish)
             return
         await self._app(scope, receive, finish)
 
@@ -99,9 +103,7 @@ class Gate:
         if not signed and authorization[: len(_BEARER)].lower() == _BEARER:
             scopes = self._tokens.verify(authorization[len(_BEARER) :].strip().decode("latin-1"), now_ms)
         else:
-            signature = self._signatures.verify(headers, now_ms)
-            if self._replays is not None and not await self._replays.first(signature):
-                raise Problem(errors.SIGNATURE_INVALID, "this signature was used before")
+            await self._verify(path, headers, now_ms)
             scopes = SCOPES
         if scope["method"] == "OPTIONS":
             # Litestar would answer it for every path it serves; here every operation is a POST and nothing else.
@@ -109,6 +111,23 @@ class Gate:
                 raise Problem(errors.METHOD_NOT_ALLOWED, "method not allowed", {"Allow": "POST"})
             raise Problem(errors.NO_SUCH_ENDPOINT, "no such endpoint")
         return scopes
+
+    async def _verify(self, path: str, headers: Mapping[bytes, bytes], now_ms: int) -> None:
+        if self._v1 is not None and speaks_v1(path):
+            self._v1.verify(headers, now_ms)
+            return
+        signature = self._signatures.verify(headers, now_ms)
+        if self._replays is not None and not await self._replays.first(signature):
+            raise Problem(errors.SIGNATURE_INVALID, "this signature was used before")
+
+    async def _refuse(self, problem: Problem, path: str, send: Send) -> None:
+        body = errors.encode(problem.code, problem.message)
+        if self._v1 is not None and speaks_v1(path):
+            body = error_json(problem, path)
+        headers = [(b"content-type", JSON), (b"content-length", str(len(body)).encode())]
+        headers += [(name.lower().encode(), value.encode()) for name, value in problem.headers.items()]
+        await send({"type": "http.response.start", "status": problem.status, "headers": headers})
+        await send({"type": "http.response.body", "body": body, "more_body": False})
 
 
 def _echoed(given: bytes | None) -> bytes:
@@ -121,11 +140,3 @@ def _complete(message: HTTPResponseStartEvent, request_id: bytes) -> None:
         for name, value in message.get("headers", ())
     ]
     message["headers"] = [*headers, (b"x-request-id", request_id)]
-
-
-async def _refuse(problem: Problem, send: Send) -> None:
-    body = errors.encode(problem.code, problem.message)
-    headers = [(b"content-type", JSON), (b"content-length", str(len(body)).encode())]
-    headers += [(name.lower().encode(), value.encode()) for name, value in problem.headers.items()]
-    await send({"type": "http.response.start", "status": problem.status, "headers": headers})
-    await send({"type": "http.response.body", "body": body, "more_body": False})
