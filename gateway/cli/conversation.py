@@ -232,6 +232,8 @@ class Conversation:
         if kind == "going_away":
             self._not_before_s = message["reconnect_after_ms"] / 1000
         self._on_push(message)
+        if kind in ("recalled", "updated"):
+            await self._ack(message["cursor"])
 
     async def _message(self, message: Answer) -> None:
         # A resume may bring again what was already shown.
@@ -240,7 +242,9 @@ class Conversation:
             if len(self._seen) > REMEMBERED:
                 self._seen.popitem(last=False)
             self._on_push(message)
-        cursor = message.get("cursor")
+        await self._ack(message.get("cursor"))
+
+    async def _ack(self, cursor: str | None) -> None:
         if cursor is not None and self._socket is not None:
             self._cursor = cursor
             await self._socket.send(orjson.dumps({"type": "ack", "cursor": cursor}).decode())

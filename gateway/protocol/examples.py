@@ -9,6 +9,7 @@ from gateway.protocol.codes import CloseReason, Code
 
 _AT = 1_767_225_600_000
 _CURSOR = "k3f9.1767225600000-0"
+_LATER = "k3f9.1767225660000-0"
 _MID = "019b76da-a800-7000-8000-000000000001"
 _SESSION = "Zx8gJm2pQ4vT1w9c"
 _TOKEN = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhbGljZSJ9.c2lnbmF0dXJl"
@@ -81,6 +82,10 @@ PUSHES: tuple[Struct, ...] = (
         body=Raw(b'{"text":"hello"}'),
         sent_at=_AT,
         cursor=_CURSOR,
+    ),
+    pushes.Recalled(mid=_MID, from_="alice", to="bob", at=_AT + 60_000, cursor=_LATER),
+    pushes.Updated(
+        mid=_MID, from_="alice", to="bob", body=Raw(b'{"text":"hello, Bob"}'), at=_AT + 60_000, cursor=_LATER
     ),
     pushes.Presence("bob", False, _AT, _AT, [], 8),
     pushes.SessionChanged("opened", _SESSION, None, "web"),

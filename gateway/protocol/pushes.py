@@ -46,6 +46,7 @@ class Message(Struct, tag="message", frozen=True, omit_defaults=True):
     """A direct or system message, or the echo of one's own from another device.
 
     `mid` is unique over the whole system; `cursor` is the place in this user's inbox, absent when ephemeral.
+    `metadata` is what the app's server gave along with it.
     """
 
     mid: str
@@ -57,6 +58,33 @@ class Message(Struct, tag="message", frozen=True, omit_defaults=True):
     cursor: str | None = None
     device: str | None = None
     system: bool = False
+    metadata: dict[str, str] | None = None
+
+
+class Recalled(Struct, tag="recalled", frozen=True, omit_defaults=True):
+    """A message was recalled: an entry of its own in the inbox, so that a device that was away learns it too.
+
+    `admin` says that the app's server asks for it to be shown so; `extra` is what the server gave along with it.
+    """
+
+    mid: str
+    from_: str = msgspec.field(name="from")
+    to: str
+    at: int
+    cursor: str
+    admin: bool = False
+    extra: str | None = None
+
+
+class Updated(Struct, tag="updated", frozen=True):
+    """A message's body was changed: an entry of its own in the inbox, as for `recalled`. The last one holds."""
+
+    mid: str
+    from_: str = msgspec.field(name="from")
+    to: str
+    body: Raw
+    at: int
+    cursor: str
 
 
 class Presence(Struct, tag="presence", frozen=True):
@@ -92,4 +120,13 @@ class GoingAway(Struct, tag="going_away", frozen=True):
     reason: str
 
 
-PUSHES: tuple[type[Struct], ...] = (Welcome, Message, Presence, SessionChanged, TokenExpiring, GoingAway)
+PUSHES: tuple[type[Struct], ...] = (
+    Welcome,
+    Message,
+    Recalled,
+    Updated,
+    Presence,
+    SessionChanged,
+    TokenExpiring,
+    GoingAway,
+)

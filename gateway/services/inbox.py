@@ -80,9 +80,9 @@ class Inbox:
             self._context.wheel.arm(deadline, self._read_again, session)
             return
         entries = messages.parse_read(reply)
-        for place, tail in entries:
-            session.send_replay(messages.push(session.epoch, place, tail))
-            session.forwarded = place
+        for entry in entries:
+            session.send_replay(messages.push(session.epoch, entry))
+            session.forwarded = entry.place
         METRICS.messages_replayed += len(entries)
         METRICS.messages_delivered += len(entries)
         if not entries and session.seen > session.forwarded:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import msgspec
 
 from gateway.core.session import START, StreamId
 from gateway.store.call import Call, function
@@ -12,6 +15,64 @@ from gateway.store.link import Part
 REPLAY_BATCH = 32
 """Inbox entries read at a time while a session catches up. They come over the subscribed link, so what is under way at
 once must stay well under Redis' client-output-buffer-limit for pub/sub (32 MiB by default): services.inbox."""
+
+_json = msgspec.json.Encoder().encode
+
+_HEADS = {
+    b"m": (b"message", b"sent_at"),
+    b"n": (b"message", b"sent_at"),
+    b"r": (b"recalled", b"at"),
+    b"u": (b"updated", b"at"),
+}
+
+
+class Entry(NamedTuple):
+    """One entry of an inbox.
+
+    Attributes:
+        place: its stream id; the first part is the time, Unix ms.
+        kind: ``m`` a message, ``n`` one that histories do not show, ``r`` a recall, ``u`` an update.
+        tail: the push's JSON from ``"mid"`` to the closing brace.
+    """
+
+    place: StreamId
+    kind: bytes
+    tail: bytes
+
+
+def head(mid: str, sender: str, to: str) -> bytes:
+    """What the tail of a message and the tails of all that changes it begin with."""
+    return b'"mid":%b,%b' % (_json(mid), between(sender, to))
+
+
+def between(sender: str, to: str) -> bytes:
+    """The part of it that all direct messages of one user to another share."""
+    return b'"from":%b,"to":%b' % (_json(sender), _json(to))
+
+
+def following(system: bool) -> bytes:
+    """What stands between a message's head and the value of its kind: system messages say so there."""
+    return b',"system":true,"kind":' if system else b',"kind":'
+
+
+def tail(
+    mid: str,
+    sender: str,
+    to: str,
+    kind: str,
+    body: bytes,
+    *,
+    system: bool = False,
+    metadata: Mapping[str, str] | None = None,
+) -> bytes:
+    """The tail of a message that the app's server sends; ``body`` is JSON. ``services.relay`` composes its own."""
+    return b'%b%b%b,"body":%b%b}' % (
+        head(mid, sender, to),
+        following(system),
+        _json(kind),
+        body,
+        b"" if metadata is None else b',"metadata":%b' % _json(metadata),
+    )
 
 
 def relay(
@@ -28,7 +89,8 @@ def relay(
     """One direct message: the partition and the command, built without the steps that only readability needs.
 
     Args:
-        flags: of ``m`` (sender muted), ``f`` (friends-only is on), ``r`` (a retry), ``e`` (ephemeral).
+        flags: of ``m`` (sender muted), ``f`` (friends-only is on), ``r`` (a retry), ``e`` (ephemeral), ``s`` (sent by
+            the app's server, bound by no list), ``n`` (not shown in histories).
         mid: the message's id; the tail starts with it.
         tail: the push's JSON from ``"mid"`` to the closing brace.
 
@@ -58,7 +120,7 @@ def relay(
 
 
 def echo(keys: Keys, user_id: str, session: str, tail: bytes, inbox_max: int, retention_ms: int) -> Call:
-    """The sender's own copy, for the sender's other devices; replies with its stream id, or a code."""
+    """The sender's own copy, for the sender's devices but ``session``; replies with its stream id, or a code."""
     user = keys.user(user_id)
     return function(
         user.partition,
@@ -79,14 +141,16 @@ def read(keys: Keys, user_id: str, after: StreamId, count: int = REPLAY_BATCH) -
     return Call(user.partition, ("XRANGE", user.inbox, f"({after[0]}-{after[1]}", "+", "COUNT", count))
 
 
-def parse_read(reply: Any) -> list[tuple[StreamId, bytes]]:
-    """(place, tail) of each entry."""
-    return [(parse_id(entry[0]), entry[1][1]) for entry in reply]
+def parse_read(reply: Any) -> list[Entry]:
+    """The entries, in their order."""
+    return [Entry(parse_id(entry[0]), entry[1][0], entry[1][1]) for entry in reply]
 
 
-def push(epoch: str, place: StreamId, tail: bytes) -> bytes:
-    """The ``message`` push of a stored entry, byte for byte as the Function composes it live."""
-    return b'{"type":"message","cursor":"%b.%d-%d","sent_at":%d,%b' % (epoch.encode(), *place, place[0], tail)
+def push(epoch: str, entry: Entry) -> bytes:
+    """The push of a stored entry, byte for byte as the Function composes it live."""
+    (place, kind, tail) = entry
+    name, time = _HEADS[kind]
+    return b'{"type":"%b","cursor":"%b.%d-%d","%b":%d,%b' % (name, epoch.encode(), *place, time, place[0], tail)
 
 
 def ack(

@@ -136,14 +136,14 @@ class Acts:
         place, command = messages.relay(self.keys, sender, to, flags, mid, tail, inbox_max, retention_ms, NOW_MS)
         return list(await self.do(Call(place, command)))
 
-    async def entries(self, user: str) -> list[tuple[tuple[int, int], bytes]]:
+    async def entries(self, user: str) -> list[messages.Entry]:
         """The inbox. redis-py gives an entry as a dict; the hot link, for which ``parse_read`` is, as a list."""
         reply = await self.do(messages.read(self.keys, user, (0, 0), 1000))
-        return messages.parse_read([(place, [b"m", fields[b"m"]]) for place, fields in reply])
+        return messages.parse_read([(place, [*fields.items()][0]) for place, fields in reply])
 
     async def inbox(self, user: str) -> list[str]:
         """The mids waiting."""
-        return [orjson.loads(b"{" + tail)["mid"] for _, tail in await self.entries(user)]
+        return [orjson.loads(b"{" + entry.tail)["mid"] for entry in await self.entries(user)]
 
     async def ack(
         self, user: str, device: str, epoch: str, place: tuple[int, int], *, retention_ms: int = RETENTION_MS

@@ -88,9 +88,9 @@ async def test_a_message_reaches_the_inbox_and_every_node_with_a_session_in_one_
     assert bytes(message.body) == '{"text": "ü\\n\\u0000"}'.encode()
     assert message.cursor == f"{one.epoch}.{place.decode()}"
     assert message.sent_at == messages.parse_id(place)[0]
-    [(stored_at, tail)] = await acts.entries(AWKWARD)
+    [entry] = await acts.entries(AWKWARD)
     # The replay composes in Python what the live push is composed of in Lua.
-    assert messages.push(one.epoch, stored_at, tail) == push
+    assert messages.push(one.epoch, entry) == push
 
 
 async def test_the_senders_other_devices_get_a_copy_that_names_where_it_came_from(acts: Acts) -> None:
@@ -254,7 +254,7 @@ def test_a_cursor_is_read_back_and_anything_else_is_none() -> None:
 
 def test_the_replayed_push_is_valid_json() -> None:
     tail = b'"mid":"m","from":"a","to":"b","kind":"text","body":[1]}'
-    assert orjson.loads(messages.push("6a", (5, 7), tail))["cursor"] == "6a.5-7"
+    assert orjson.loads(messages.push("6a", messages.Entry((5, 7), b"m", tail)))["cursor"] == "6a.5-7"
 
 
 def test_a_place_beyond_what_a_stream_can_hold_is_none() -> None:

@@ -1,4 +1,8 @@
 -- The inbox: relaying into it, echoing, acknowledging, trimming.
+--
+-- An entry has one field. Its name says what the entry is, its value is the tail of the push: everything behind the
+-- place and the time, which are the entry's id. 'm' is a message; 'n' one that histories do not show; 'r' says that a
+-- message was recalled, 'u' that one was changed (recalls.lua). Every tail begins with "mid", "from" and "to".
 
 local RETRY_WINDOW_MS = 600000
 local RETRY_SCAN_MAX = 256
@@ -44,6 +48,7 @@ end
 
 local function verdict_of(policy, flags, sender, to, block_key, allow_key, friends_key)
   if string.find(policy, 'x', 1, true) then return DEACTIVATED end
+  if string.find(flags, 's', 1, true) then return nil end
   if string.find(flags, 'm', 1, true) then return MUTED end
   if string.find(policy, 'b', 1, true) and redis.call('ZSCORE', block_key, sender) then return BLOCKED end
   if string.find(policy, 'a', 1, true) and sender ~= to and not redis.call('ZSCORE', allow_key, sender) then
@@ -58,23 +63,29 @@ end
 local function stored_before(inbox_key, mid, now)
   local head = '"mid":"' .. mid .. '"'
   local from = number(now - RETRY_WINDOW_MS) .. '-0'
+  local changed
   for _, entry in ipairs(redis.call('XREVRANGE', inbox_key, '+', from, 'COUNT', RETRY_SCAN_MAX)) do
-    if string.sub(entry[2][2], 1, #head) == head then return entry[1] end
+    if string.sub(entry[2][2], 1, #head) == head then
+      -- Of a message that was recalled meanwhile only this is left: a retry does not bring it back.
+      if entry[2][1] == 'm' or entry[2][1] == 'n' then return entry[1] end
+      changed = changed or entry[1]
+    end
   end
-  return nil
+  return changed
 end
 
 -- relay: the whole send as far as the recipient decides it. Kept lean: HMGET, a ZSCORE only where a flag says there
 -- is a list, XLEN, XADD, one SPUBLISH a node.
 -- KEYS user, inbox, block, allow, friends, ack
--- ARGS sender, to, flags (m muted, f friends-only, r retry, e ephemeral), mid, tail of the push, inbox limit,
---      retention ms, node channel prefix, now ms (ephemeral only)
+-- ARGS sender, to, flags (m muted, f friends-only, r retry, e ephemeral, s sent by the app's server and bound by no
+--      list, n not shown in histories), mid, tail of the push, inbox limit, retention ms, node channel prefix,
+--      now ms (ephemeral only)
 -- Returns {0, stream id or '', nodes reached} or {code}.
 local function relay(keys, args)
   local user = redis.call('HMGET', keys[1], 'policy', 'nodes', 'epoch')
   local policy, nodes = user[1], user[2]
   if not policy then return {NO_SUCH_USER} end
-  local flags, to, tail = args[3], args[2], args[5]
+  local flags, to, tail, kind = args[3], args[2], args[5], 'm'
   if policy ~= '-' or flags ~= '' then
     -- Before the policy: an error would say that nothing was stored.
     if string.find(flags, 'r', 1, true) then
@@ -83,6 +94,7 @@ local function relay(keys, args)
     end
     local verdict = verdict_of(policy, flags, args[1], to, keys[3], keys[4], keys[5])
     if verdict then return {verdict} end
+    if string.find(flags, 'n', 1, true) then kind = 'n' end
   end
   local id, payload
   if string.find(flags, 'e', 1, true) then
@@ -93,7 +105,7 @@ local function relay(keys, args)
         and not make_room(keys[2], keys[1], keys[6], tonumber(args[6]), tonumber(args[7])) then
       return {INBOX_FULL}
     end
-    id = redis.call('XADD', keys[2], '*', 'm', tail)
+    id = redis.call('XADD', keys[2], '*', kind, tail)
     if nodes then
       payload = 'm' .. to .. '\n' .. id .. '\n{"type":"message","cursor":"' .. user[3] .. '.' .. id
         .. '","sent_at":' .. string.sub(id, 1, string.find(id, '-', 1, true) - 1) .. ',' .. tail
@@ -111,11 +123,13 @@ local function relay(keys, args)
 end
 
 -- echo: the sender's own copy of a message that was relayed, for the sender's other devices.
--- KEYS user, inbox, ack; ARGS user, session that sent it, tail, inbox limit, retention ms, node channel prefix
--- Returns the stream id, or INBOX_FULL or NO_SUCH_USER.
+-- KEYS user, inbox, ack
+-- ARGS user, session that sent it ('' = the app's server), tail, inbox limit, retention ms, node channel prefix
+-- Returns the stream id, or INBOX_FULL, DEACTIVATED or NO_SUCH_USER.
 local function echo(keys, args)
   local user = redis.call('HMGET', keys[1], 'policy', 'nodes', 'epoch')
   if not user[1] then return NO_SUCH_USER end
+  if string.find(user[1], 'x', 1, true) then return DEACTIVATED end
   local limit = tonumber(args[4])
   if redis.call('XLEN', keys[2]) >= limit and not make_room(keys[2], keys[1], keys[3], limit, tonumber(args[5])) then
     return INBOX_FULL
