@@ -153,7 +153,7 @@ class Body(Generic[Q]):
         self._decode = msgspec.json.Decoder(asks, strict=not coerces).decode
         self._id_matches = id_matches
         self._ids_max = ids_max
-        self._ids = _id_fields(asks)
+        self._ids = id_fields(asks)
 
     def read(self, content_type: str | None, body: bytes) -> Q:
         """The checked request.
@@ -214,7 +214,8 @@ class _IdField(NamedTuple):
     bounded: bool
 
 
-def _id_fields(asks: Any) -> tuple[_IdField, ...]:
+def id_fields(asks: Any) -> tuple[_IdField, ...]:
+    """The fields of a request that hold user ids: (attribute, name on the wire, whether the list has its own bound)."""
     info = msgspec.inspect.type_info(asks)
     if not isinstance(info, msgspec.inspect.StructType):
         return ()
