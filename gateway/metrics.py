@@ -24,6 +24,8 @@ class Metrics:
     sessions_closed: int = _counter("sessions that ended, for whatever reason")
     messages_relayed: int = _counter("direct messages stored (or, ephemeral, handed on)")
     messages_refused: int = _counter("direct messages refused by policy, limits or the store")
+    messages_word_blocked: int = _counter("messages refused because of a profanity word")
+    messages_word_replaced: int = _counter("messages in which profanity words were replaced")
     messages_echoed: int = _counter("copies stored for the sender's other devices")
     echoes_lost: int = _counter("copies for the sender's other devices that could not be stored")
     messages_delivered: int = _counter("messages written to clients, replays included")

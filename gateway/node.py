@@ -33,6 +33,7 @@ from gateway.services.relay import Relay
 from gateway.services.resync import Resync
 from gateway.services.services import Services
 from gateway.services.tokens import verifier_of
+from gateway.services.words import WordsReceiver
 from gateway.store import nodes
 from gateway.store.bus import Bus
 from gateway.store.errors import StoreError
@@ -99,13 +100,14 @@ class Node:
         self.verifier = verifier_of(config, credentials)
         inbox = Inbox(self.context)
         self.watching = Watching(self.context)
-        self.relay = Relay(self.context)
+        self.relay = Relay(self.context, self.services.words)
+        self.words = WordsReceiver(self.context, self.services.words)
         self.admission = Admission(self.context, self.verifier, inbox, self.watching, self.services.accounts)
         self.resync = Resync(self.context, self.admission, inbox, self.watching)
         self.drops = DropReceiver(self.context, self.admission.leave)
         self.leases = Leases(self.context, self.node_id, self._renewed)
         acts = (self.services.control, self.services.bans, self.services.tokens)
-        self.control = ControlReceiver(self.context, acts, self.state, self.drain, self.resume)
+        self.control = ControlReceiver(self.context, acts, self.state, self.drain, self.resume, self.words.reread)
         self.listener = Listener(
             config,
             self.clock,
@@ -185,6 +187,7 @@ class Node:
         bus.on_open = self._gate_opened
         bus.on_data = self._heard
         await self.services.settings.get()
+        await self.services.words.refresh()
         bus.withhold()
         bus.start()
         self.leases.start()
@@ -279,7 +282,7 @@ class Node:
 
     def _linked(self) -> None:
         self.leases.renew()
-        self.control.reread_settings()
+        self._renewed()
 
     def _gate_opened(self, gate: Gate) -> None:
         now = self.clock.now()
@@ -289,6 +292,7 @@ class Node:
 
     def _renewed(self) -> None:
         self.control.reread_settings()
+        self.words.reread()
 
     def _sweep(self, _: object, now: float) -> None:
         self.wheel.arm(now + SWEEP_S, self._sweep)

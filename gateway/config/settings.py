@@ -139,6 +139,7 @@ class Config:
     inbox_max: Annotated[int, _about("Unacked messages of one user.", 1, 10_000_000)] = 10_000
     retention_days: Annotated[int, _about("How long messages are kept.", 1, 3650)] = 7
     list_max: Annotated[int, _about("Entries of a blocklist, an allowlist, a friend list.", 1, 1_000_000)] = 3000
+    words_max: Annotated[int, _about("Profanity words.", 1, 100_000)] = 1000
 
     # The admin side.
     list_call_max: Annotated[int, _about("User ids of one admin call.", 1, 10_000)] = 20

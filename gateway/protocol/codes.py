@@ -26,6 +26,8 @@ class Code(enum.IntEnum):
     SENDING_TOO_FAST = 20604
     INBOX_FULL = 20607
     NOT_FRIENDS = 25469
+    PROFANITY_BLOCKED = 21501
+    PROFANITY_REPLACED = 21502
     LIST_FULL = 25467
     BODY_TOO_LARGE = 30016
     TOKEN_INVALID = 31004
@@ -52,6 +54,8 @@ MEANINGS: dict[Code, str] = {
     Code.MUTED: "the sender is muted in direct messages",
     Code.SENDING_TOO_FAST: "sending too fast; `retry_after_ms` says when to go on",
     Code.INBOX_FULL: "the unacked part of the recipient's inbox is at its limit",
+    Code.PROFANITY_BLOCKED: "the body of a `send` contains a word that is not allowed; nothing was stored",
+    Code.PROFANITY_REPLACED: "only in `sent`: words in the body were replaced, and the message was stored so",
     Code.LIST_FULL: "a list, or what a session watches, is at its limit",
     Code.NOT_FRIENDS: "friends-only is on and the two are not friends",
     Code.BODY_TOO_LARGE: "the body of a `send` is over its limit",

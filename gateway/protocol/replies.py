@@ -8,13 +8,17 @@ from msgspec import Raw, Struct
 from gateway.protocol.commands import Platform
 
 
-class Sent(Struct, tag="sent", frozen=True):
-    """The message is stored in the recipient's inbox (or, ephemeral, handed on)."""
+class Sent(Struct, tag="sent", frozen=True, omit_defaults=True):
+    """The message is stored in the recipient's inbox (or, ephemeral, handed on).
+
+    `code` is there, and 21502, when words in the body were replaced and the message was stored so.
+    """
 
     id: str
     mid: str
     sent_at: int
     online: bool
+    code: int | None = None
 
 
 class Error(Struct, tag="error", frozen=True, omit_defaults=True):

@@ -43,7 +43,7 @@ NodeName = Annotated[str, Meta(min_length=1, max_length=128)]
 class Command(Struct, forbid_unknown_fields=True):
     """One command on the control channel, as an operator may write it by hand."""
 
-    cmd: Literal["kick", "ban", "unban", "expire", "drain", "resume", "settings", "ping"]
+    cmd: Literal["kick", "ban", "unban", "expire", "drain", "resume", "settings", "words", "ping"]
     user: UserId | None = None
     minutes: Annotated[int, Meta(ge=1, le=MINUTES_MAX)] | None = None
     reason: Annotated[str, Meta(max_length=200)] = ""
@@ -176,6 +176,7 @@ class ControlReceiver:
         acts: what commands by hand are carried out with.
         state: what this node says of itself to ``ping``.
         drain: sends clients away; resume: takes them again.
+        reread_words: reads the profanity words again.
     """
 
     def __init__(
@@ -185,6 +186,7 @@ class ControlReceiver:
         state: Callable[[], dict[str, Any]],
         drain: Callable[[], None],
         resume: Callable[[], None],
+        reread_words: Callable[[], None],
     ) -> None:
         self._context = context
         self._control, self._bans, self._tokens = acts
@@ -194,6 +196,7 @@ class ControlReceiver:
             "drain": drain,
             "resume": resume,
             "settings": self.reread_settings,
+            "words": reread_words,
         }
 
     def received(self, payload: bytes) -> None:

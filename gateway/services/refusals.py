@@ -20,6 +20,7 @@ _REASONS: dict[int, str] = {
     Code.BLOCKED: "you are on the recipient's blocklist",
     Code.NOT_ALLOWED: "the recipient takes allowlisted senders only",
     Code.NOT_FRIENDS: "only friends may send each other messages",
+    Code.PROFANITY_BLOCKED: "the message contains a word that is not allowed",
     Code.INBOX_FULL: "the recipient's inbox is full",
     Code.LIST_FULL: "the list is at its limit",
     Code.BANNED: "the user is banned",

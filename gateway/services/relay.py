@@ -13,11 +13,13 @@ import msgspec
 
 from gateway.core.close import Refusal
 from gateway.core.session import RETRY_COST, Session, State
+from gateway.core.words import Blocked, Lexicon
 from gateway.metrics import METRICS
 from gateway.protocol import commands, replies
 from gateway.protocol.codes import Code
 from gateway.services import refusals
 from gateway.services.context import NodeContext
+from gateway.services.words import Words
 from gateway.store import messages
 from gateway.store.keys import Keys
 
@@ -27,8 +29,9 @@ _json = msgspec.json.Encoder().encode
 class Relay:
     """This node's part in relaying."""
 
-    def __init__(self, context: NodeContext) -> None:
+    def __init__(self, context: NodeContext, words: Words) -> None:
         self._context = context
+        self._words = words
         self._keys: Keys = context.keys
         self._post = context.bus.post
         self._hub = context.hub
@@ -42,6 +45,9 @@ class Relay:
         body = bytes(command.body)
         if len(body) > self._body_bytes_max:
             raise Refusal(Code.BODY_TOO_LARGE, f"$.body: over {self._body_bytes_max} bytes")
+        code = None
+        if (lexicon := self._words.lexicon) is not None:
+            body, code = self._clean(lexicon, body)
         flags = self._flags(session, command, now)
         key = command.key
         now_ms = self._clock.wall_ms()
@@ -68,7 +74,21 @@ class Relay:
         session.pending += 1
         # A user with one device pays nothing for the echo but this look.
         echo = tail if session.echoes and not command.ephemeral and command.to != session.user else None
-        self._post(partition, call, self._relayed, (session, command.id, mid, now_ms, echo))
+        self._post(partition, call, self._relayed, (session, command.id, mid, now_ms, echo, code))
+
+    def _clean(self, lexicon: Lexicon, body: bytes) -> tuple[bytes, int | None]:
+        """The body without profanity words, and what `sent` says of it."""
+        try:
+            cleaned = lexicon.clean(body)
+        except Blocked as blocked:
+            METRICS.messages_word_blocked += 1
+            raise refusals.of_code(Code.PROFANITY_BLOCKED) from blocked
+        if cleaned is body:
+            return body, None
+        if len(cleaned) > self._body_bytes_max:
+            raise Refusal(Code.BODY_TOO_LARGE, f"$.body: over {self._body_bytes_max} bytes after words were replaced")
+        METRICS.messages_word_replaced += 1
+        return cleaned, Code.PROFANITY_REPLACED
 
     def _flags(self, session: Session, command: commands.Send, now: float) -> str:
         flags = "f" if self._settings.live.friends_only else ""
@@ -85,8 +105,8 @@ class Relay:
             flags += "e"
         return flags
 
-    def _relayed(self, context: tuple[Session, str, str, int, bytes | None], reply: Any) -> None:
-        session, command_id, mid, now_ms, echo = context
+    def _relayed(self, context: tuple[Session, str, str, int, bytes | None, int | None], reply: Any) -> None:
+        session, command_id, mid, now_ms, echo, code = context
         if isinstance(reply, Exception):
             METRICS.messages_refused += 1
             session.refuse(command_id, refusals.of_fault(reply))
@@ -94,7 +114,7 @@ class Relay:
             METRICS.messages_relayed += 1
             place = reply[1]
             sent_at = int(place[: place.index(b"-")]) if place else now_ms
-            session.reply(replies.Sent(command_id, mid, sent_at, reply[2] > 0))
+            session.reply(replies.Sent(command_id, mid, sent_at, reply[2] > 0, code))
             if echo is not None:
                 self._echo(session, echo)
         else:

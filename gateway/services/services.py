@@ -14,6 +14,7 @@ from gateway.services.rates import Rates, Replays
 from gateway.services.relationships import Relationships
 from gateway.services.settings import Settings
 from gateway.services.tokens import Tokens
+from gateway.services.words import Words
 from gateway.store.store import Store
 
 
@@ -30,6 +31,7 @@ class Services:
     replays: Replays
     settings: Settings
     tokens: Tokens
+    words: Words
 
     @classmethod
     def over(cls, store: Store, config: Config, credentials: Credentials) -> Services:
@@ -47,4 +49,5 @@ class Services:
             replays=Replays(store, config.signature_window_s),
             settings=settings,
             tokens=Tokens(store, drops, accounts, settings, credentials, config.token_lifetime_s),
+            words=Words(store, config.words_max),
         )

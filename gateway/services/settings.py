@@ -31,6 +31,7 @@ class LiveSettings(Struct, frozen=True, forbid_unknown_fields=True, rename="came
         friend_permission_default: of users who never set one: 1 anyone adds them, 2 they approve, 3 nobody.
         strict_list_mode: an allowlist is managed only while it is on, a blocklist only while the allowlist is off.
         strict_ext_keys: keys of custom attributes (of profiles and of friends) begin with ``ext_``.
+        words_bind_server_sends: profanity words hold for what the Server API sends as well.
     """
 
     friends_only: bool = False
@@ -41,6 +42,7 @@ class LiveSettings(Struct, frozen=True, forbid_unknown_fields=True, rename="came
     friend_permission_default: int = 1
     strict_list_mode: bool = False
     strict_ext_keys: bool = True
+    words_bind_server_sends: bool = False
 
     @property
     def retention_ms(self) -> int:

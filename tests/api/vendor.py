@@ -28,6 +28,8 @@ class Vendor:
         self.users = ncsdk.UserManagementApi(self._client)
         self.blocklist = ncsdk.UserBlocklistApi(self._client)
         self.friends = ncsdk.FriendshipApi(self._client)
+        self.moderation = ncsdk.ModerationApi(self._client)
+        self.system = ncsdk.SystemMessagesApi(self._client)
 
     async def call(self, method: Callable[..., Any], request: str, **fields: Any) -> Any:
         """Calls a method with the request model of that name; returns the parsed ``result``."""

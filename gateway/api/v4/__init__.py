@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from gateway.api.operation import Operation
-from gateway.api.v4 import allowlist, bans, blocklist, friends, sessions, settings, stats, tokens, users
+from gateway.api.v4 import allowlist, bans, blocklist, friends, sessions, settings, stats, tokens, users, words
 
 OPERATIONS: tuple[Operation[Any, Any], ...] = (
     *tokens.OPERATIONS,
@@ -17,5 +17,6 @@ OPERATIONS: tuple[Operation[Any, Any], ...] = (
     *sessions.OPERATIONS,
     *settings.OPERATIONS,
     *stats.OPERATIONS,
+    *words.OPERATIONS,
 )
 """Every row that is served under /v4."""

@@ -14,6 +14,7 @@ async def test_all_settings_have_a_value(admin: Admin) -> None:
         "friendPermissionDefault": 1,
         "strictListMode": False,
         "strictExtKeys": True,
+        "wordsBindServerSends": False,
     }
 
 
