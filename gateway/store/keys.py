@@ -22,6 +22,10 @@ BROADCASTS = "gw:broadcasts"
 BROADCAST_ENDS = "{gw:broadcasts}:ends"
 """Its hash tag is the stream's whole name: the two share a slot."""
 WORDS = "gw:words"
+EVENTS = "gw:events"
+EVENT_COUNTS = "{gw:events}:counts"
+DEAD_EVENTS = "{gw:events}:dead"
+"""Events for the app's own server, what became of them, and those that were given up."""
 
 REPLY_LIFETIME_S = 30
 """How long the answers to a drop are kept for its caller."""
@@ -32,7 +36,7 @@ CLAIM_LIFETIME_MS = 10_000
 COMMAND_LIFETIME_S = 2
 """For how long one node's claim on a control command keeps the others from running it as well."""
 
-_PLACES = (META, NODES, SETTINGS, BROADCASTS, WORDS)
+_PLACES = (META, NODES, SETTINGS, BROADCASTS, WORDS, EVENTS)
 """The deployment-wide keys that have a place, in the order of their places."""
 
 _TAG_ALPHABET = "0123456789abcdefghijklmnopqrstuvwxyz"
@@ -74,10 +78,22 @@ class UserKeys(NamedTuple):
     block: str
     allow: str
     friends: str
-    friend_versions: str
     revoked: str
     watch_channel: str
     node_channel: str
+
+
+class FriendKeys(NamedTuple):
+    """The keys of one user's friendships, and the partition's intents."""
+
+    partition: int
+    user: str
+    friends: str
+    versions: str
+    held: str
+    notes: str
+    requests: str
+    todo: str
 
 
 class Keys:
@@ -94,7 +110,8 @@ class Keys:
         self.partitions = partitions
         self.places = partitions + len(_PLACES)
         places = range(partitions, self.places)
-        self.meta_place, self.nodes_place, self.settings_place, self.broadcasts_place, self.words_place = places
+        self.meta_place, self.nodes_place, self.settings_place, *others = places
+        self.broadcasts_place, self.words_place, self.events_place = others
         self._prefixes = tuple(f"gw:{{{tag}}}:" for tag in tags(partitions))
 
     def partition(self, name: str) -> int:
@@ -120,10 +137,24 @@ class Keys:
             f"{prefix}block:{user}",
             f"{prefix}allow:{user}",
             f"{prefix}friends:{user}",
-            f"{prefix}pairs:{user}",
             f"{prefix}revoked:{user}",
             f"{prefix}w:{user}",
             f"{prefix}n:",
+        )
+
+    def friend(self, user: str) -> FriendKeys:
+        """What is kept of one user's friends."""
+        partition = crc_hqx(user.encode(), 0) % self.partitions
+        prefix = self._prefixes[partition]
+        return FriendKeys(
+            partition,
+            f"{prefix}u:{user}",
+            f"{prefix}friends:{user}",
+            f"{prefix}pairs:{user}",
+            f"{prefix}held:{user}",
+            f"{prefix}notes:{user}",
+            f"{prefix}requests:{user}",
+            f"{prefix}todo",
         )
 
     def relay(self, user: str) -> tuple[int, str, str]:
@@ -140,7 +171,7 @@ class Keys:
         return f"{self._prefixes[partition]}n:{incarnation}"
 
     def directory(self, partition: int, name: str) -> str:
-        """One of the directories ``bans``, ``deactivated``, ``users``, ``muted``."""
+        """One of the directories ``bans``, ``deactivated``, ``users``, ``muted``, ``online``."""
         return f"{self._prefixes[partition]}{name}"
 
     def todo(self, partition: int) -> str:
