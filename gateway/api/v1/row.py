@@ -49,11 +49,6 @@ class Parameter:
     default: Any = msgspec.UNSET
 
 
-def parameters(**kinds: Kind) -> tuple[Parameter, ...]:
-    """Parameters that bear the same name in both dialects."""
-    return tuple(Parameter(name, name, kind) for name, kind in kinds.items())
-
-
 def nothing(result: Any) -> Fields:
     """The answer that is ``code`` alone."""
     return {}
