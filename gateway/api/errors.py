@@ -145,6 +145,7 @@ def _on_refused(_: Request[Any, Any, Any], error: Refused) -> Response[ErrorBody
 
 _WIRE_NAMES = {
     "avatar_url": "avatarUrl",
+    "message": "messageId",
     "minutes": "durationMinutes",
     "page": "pageToken",
     "target": "targetId",

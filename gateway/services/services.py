@@ -9,6 +9,8 @@ from gateway.services.accounts import Accounts
 from gateway.services.bans import Bans
 from gateway.services.control import Control
 from gateway.services.drops import Drops
+from gateway.services.history import Histories
+from gateway.services.messages import Messages
 from gateway.services.presence import Presence
 from gateway.services.rates import Rates, Replays
 from gateway.services.relationships import Relationships
@@ -25,6 +27,8 @@ class Services:
     accounts: Accounts
     bans: Bans
     control: Control
+    histories: Histories
+    messages: Messages
     presence: Presence
     rates: Rates
     relationships: Relationships
@@ -43,6 +47,8 @@ class Services:
             accounts=accounts,
             bans=Bans(store, drops),
             control=Control(store, drops),
+            histories=Histories(store),
+            messages=Messages(store, settings, config),
             presence=Presence(store),
             rates=Rates(store, config.rate_limits),
             relationships=Relationships(store, config.list_max),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from gateway.api.operation import Operation
-from gateway.api.v4 import allowlist, bans, blocklist, friends, sessions, settings, stats, tokens, users, words
+from gateway.api.v4 import allowlist, bans, blocklist, friends, messages, sessions, settings, stats, tokens, users, words
 
 OPERATIONS: tuple[Operation[Any, Any], ...] = (
     *tokens.OPERATIONS,
@@ -14,6 +14,7 @@ OPERATIONS: tuple[Operation[Any, Any], ...] = (
     *blocklist.OPERATIONS,
     *allowlist.OPERATIONS,
     *friends.OPERATIONS,
+    *messages.OPERATIONS,
     *sessions.OPERATIONS,
     *settings.OPERATIONS,
     *stats.OPERATIONS,
