@@ -71,10 +71,12 @@ class ErrorBody(msgspec.Struct):
     Attributes:
         code: the business code.
         error_message: what was wrong, for a person.
+        profile_key: which key of a profile was wrong, if it was one.
     """
 
     code: int
     error_message: str = msgspec.field(name="errorMessage")
+    profile_key: str | msgspec.UnsetType = msgspec.field(name="profileKey", default=msgspec.UNSET)
 
 
 class Problem(Exception):
@@ -140,7 +142,8 @@ def _on_refused(_: Request[Any, Any, Any], error: Refused) -> Response[ErrorBody
         name = _WIRE_NAMES.get(error.field, error.field)
         message = f"{name}: {message.removeprefix(error.field + ': ')}"
     headers = {"Retry-After": str(error.retry_after_s)} if isinstance(error, RateExceeded) else {}
-    return _answer(HTTP_STATUS.get(error.code, 400), error.code, message, headers)
+    body = ErrorBody(error.code, message, error.details.get("profileKey", msgspec.UNSET))
+    return Response(body, status_code=HTTP_STATUS.get(error.code, 400), headers=headers)
 
 
 _WIRE_NAMES = {
@@ -150,6 +153,7 @@ _WIRE_NAMES = {
     "page": "pageToken",
     "target": "targetId",
     "user": "userId",
+    "users": "userIds",
 }
 """The services' names of parameters where the wire has others."""
 

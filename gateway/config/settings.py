@@ -23,6 +23,25 @@ Algorithm = Literal[
     "HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "ES256", "ES384", "ES512", "EdDSA"
 ]  # fmt: skip
 
+WebhookEvent = Literal[
+    "user:connection_status",
+    "user:friendship",
+    "user:profile_update",
+    "user:deletion_state",
+    "message:send",
+    "message:delete",
+    "direct_channel:pre_messaging",
+]
+
+TOLD_BY_DEFAULT: tuple[WebhookEvent, ...] = (
+    "user:connection_status",
+    "user:friendship",
+    "user:profile_update",
+    "user:deletion_state",
+    "message:send",
+    "message:delete",
+)
+
 
 def _about(text: str, low: float | None = None, high: float | None = None, *, secret: bool = False) -> Meta:
     """Help of a setting, and the bounds of its value (of its length, where it is text)."""
@@ -115,6 +134,9 @@ class Config:
     connections_max: Annotated[int, _about("Open connections of one node.", 1, 1_000_000)] = 18_000
     sessions_per_user_max: Annotated[int, _about("Live sessions of one user.", 1, 1000)] = 16
     users_development_max: Annotated[int, _about("Users in environment development.", 1, 1_000_000)] = 100
+    restore_wait_s: Annotated[
+        int, _about("Nobody is restored sooner than this after a soft deletion.", 0, 30 * DAY_S)
+    ] = 0
     id_pattern: Annotated[str, _about("Regular expression of a whole user id.", 1, 256)] = r"[A-Za-z0-9+=_.@-]{1,64}"
 
     # One connection.
@@ -156,6 +178,34 @@ class Config:
         int, _about("Accepted age of a v1 signature; 0: any, for libraries that never renew it.", 0, 3650 * DAY_S)
     ] = DAY_S
     insecure_admin: Annotated[bool, _about("Allow v1 beyond loopback without TLS.")] = False
+
+    # Webhooks: what the app's own server is told.
+    webhook_url: Annotated[
+        str | None, _about("https:// or http:// address that events are posted to; none: no webhooks.")
+    ] = None
+    webhook_events: Annotated[
+        tuple[WebhookEvent, ...],
+        _about("Events that are told; direct_channel:pre_messaging asks before each message, and is off by default."),
+    ] = TOLD_BY_DEFAULT
+    webhook_server_messages: Annotated[bool, _about("Tell of messages that the Server API sent, too.")] = False
+    webhook_v1_status_url: Annotated[
+        str | None, _about("Address that gets who comes and goes, in the older form; none: not told.")
+    ] = None
+    webhook_v1_friendship_url: Annotated[
+        str | None, _about("Address that gets changes of friendships, in the older form; none: not told.")
+    ] = None
+    webhook_send: Annotated[bool, _about("This node sends what is queued; the queue is filled by all nodes.")] = True
+    webhook_timeout_s: Annotated[float, _about("Time for one request and its whole answer.", 0.05, 60)] = 5.0
+    webhook_retries: Annotated[int, _about("Further tries of an event or a message check.", 0, 20)] = 2
+    webhook_backoff_s: Annotated[float, _about("Wait before the first retry; doubles each time.", 0, 60)] = 1.0
+    webhook_parallel: Annotated[int, _about("Events that a node sends at the same time.", 1, 1000)] = 8
+    webhook_checks_max: Annotated[int, _about("Messages that a node has checked at the same time.", 1, 10_000)] = 256
+    webhook_pause_after: Annotated[int, _about("Requests in a row without answer that make it pause.", 1, 1000)] = 5
+    webhook_pause_s: Annotated[float, _about("How long; events wait meanwhile.", 0.05, 3600)] = 60.0
+    webhook_queue_max: Annotated[
+        int, _about("Events waiting, about; over it the oldest go. Each holds a whole message.", 100, 10_000_000)
+    ] = 50_000
+    webhook_dead_max: Annotated[int, _about("Given-up events that are kept to look at.", 0, 100_000)] = 1000
 
     # Stopping and logging.
     drain_s: Annotated[float, _about("Time to close all sockets when stopping.", 0, 3600)] = 10.0

@@ -1,26 +1,38 @@
-"""Users: registered, read, muted, deactivated, reactivated."""
+"""Users: registered, read, listed, muted."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from gateway.config import Config
-from gateway.services.drops import Acknowledgement, Drops
+from gateway.services.directories import Directory, Page, place_of, token_of
 from gateway.services.errors import PARAMETER_INVALID, USER_DEACTIVATED, USER_LIMIT, USER_UNKNOWN, Refused
-from gateway.store import accounts, drops
+from gateway.store import accounts
 from gateway.store.accounts import Account
+from gateway.store.directories import Entry
 from gateway.store.store import Store
 
 NAME_MAX = 64
 AVATAR_BYTES_MAX = 1024
 
 
+@dataclass(frozen=True, slots=True)
+class AccountPage:
+    """Some users, how many there are in all, and the token of the page that follows, if one does."""
+
+    accounts: Sequence[Account]
+    total: int
+    token: str | None = None
+
+
 class Accounts:
     """What can be done about users."""
 
-    def __init__(self, store: Store, drops: Drops, config: Config) -> None:
+    def __init__(self, store: Store, config: Config) -> None:
         self._store = store
-        self._drops = drops
+        self._users = Directory(store, "users")
+        self._muted = Directory(store, "muted")
         self._users_max = config.users_development_max if config.environment == "development" else None
 
     async def register(self, user: str, name: str | None, avatar_url: str | None) -> int:
@@ -48,10 +60,8 @@ class Accounts:
             raise Refused(USER_LIMIT, f"the development environment allows {limit} users")
 
     async def count(self) -> int:
-        """How many users are registered."""
-        keys = self._store.keys
-        replies = await self._store.execute_all([accounts.count(keys, each) for each in range(keys.partitions)])
-        return sum(int(reply) for reply in replies)
+        """How many users are registered; who is softly deleted is not."""
+        return await self._users.count()
 
     async def get(self, user: str) -> Account | None:
         """The user's record, None where the id was never registered."""
@@ -72,15 +82,29 @@ class Accounts:
         """Takes from users, or gives back, the right to send direct messages."""
         await self._store.execute_all([accounts.mute(self._store.keys, user, muted) for user in dict.fromkeys(users)])
 
-    async def deactivate(self, users: Sequence[str]) -> Acknowledgement:
-        """Ends accounts: all sockets close, no token is issued, inbox and lists are gone."""
-        keys = self._store.keys
-        return await self._drops.perform(users, lambda user, call: drops.deactivate(keys, user, call))
+    async def muted(self, *, offset: int, limit: int) -> Page:
+        """Who may send no direct messages, the one for longest first."""
+        return await self._muted.page(offset, limit)
 
-    async def reactivate(self, users: Sequence[str]) -> int:
-        """Lets the users come back (what they owned does not); returns how many were deactivated."""
-        calls = [drops.reactivate(self._store.keys, user) for user in dict.fromkeys(users)]
-        return sum(int(reply) for reply in await self._store.execute_all(calls))
+    async def list(self, *, offset: int, limit: int, newest_first: bool = False) -> AccountPage:
+        """Registered users in the order of their registration."""
+        page = await self._users.page(offset, limit, newest_first=newest_first)
+        return AccountPage(await self._records(page.entries), page.total)
+
+    async def list_after(self, token: str | None, limit: int) -> AccountPage:
+        """The same by page tokens, None = the first page: users who come or go meanwhile move nobody else.
+
+        Raises:
+            Refused: 1002, such a token was never given out.
+        """
+        entries = await self._users.after(place_of(token), limit)
+        total, records = await self._users.count(), await self._records(entries[:limit])
+        return AccountPage(records, total, token_of(entries[limit - 1]) if len(entries) > limit else None)
+
+    async def _records(self, entries: Sequence[Entry]) -> Sequence[Account]:
+        calls = [accounts.get(self._store.keys, entry.user) for entry in entries]
+        replies = await self._store.execute_all(calls)
+        return [accounts.parse_get(entry.user, reply) for entry, reply in zip(entries, replies, strict=True)]
 
     async def _read(self, user: str) -> Account:
         return accounts.parse_get(user, await self._store.execute(accounts.get(self._store.keys, user)))

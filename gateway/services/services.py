@@ -8,13 +8,17 @@ from gateway.config import Config, Credentials
 from gateway.services.accounts import Accounts
 from gateway.services.bans import Bans
 from gateway.services.control import Control
+from gateway.services.deletion import Deletion
 from gateway.services.drops import Drops
+from gateway.services.friends import Friends
 from gateway.services.history import Histories
 from gateway.services.messages import Messages
 from gateway.services.presence import Presence
+from gateway.services.profiles import Profiles
 from gateway.services.rates import Rates, Replays
 from gateway.services.relationships import Relationships
 from gateway.services.settings import Settings
+from gateway.services.tags import Tags
 from gateway.services.tokens import Tokens
 from gateway.services.words import Words
 from gateway.store.store import Store
@@ -27,13 +31,17 @@ class Services:
     accounts: Accounts
     bans: Bans
     control: Control
+    friends: Friends
+    deletion: Deletion
     histories: Histories
     messages: Messages
     presence: Presence
+    profiles: Profiles
     rates: Rates
     relationships: Relationships
     replays: Replays
     settings: Settings
+    tags: Tags
     tokens: Tokens
     words: Words
 
@@ -42,18 +50,23 @@ class Services:
         """Builds them."""
         drops = Drops(store, config.drop_wait_s)
         settings = Settings(store, config)
-        accounts = Accounts(store, drops, config)
+        accounts = Accounts(store, config)
+        relationships = Relationships(store, settings, config.list_max)
         return cls(
             accounts=accounts,
             bans=Bans(store, drops),
             control=Control(store, drops),
+            friends=Friends(store, settings, config.list_max),
+            deletion=Deletion(store, drops, relationships, config),
             histories=Histories(store),
             messages=Messages(store, settings, config),
             presence=Presence(store),
+            profiles=Profiles(store, settings),
             rates=Rates(store, config.rate_limits),
-            relationships=Relationships(store, config.list_max),
+            relationships=relationships,
             replays=Replays(store, config.signature_window_s),
             settings=settings,
+            tags=Tags(store),
             tokens=Tokens(store, drops, accounts, settings, credentials, config.token_lifetime_s),
             words=Words(store, config.words_max),
         )

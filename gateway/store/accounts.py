@@ -1,9 +1,11 @@
-"""Users: registering them and reading their records."""
+"""Users: registering, reading, tagging and muting them; what follows a deactivation."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+import orjson
 from msgspec import Struct
 
 from gateway.store.call import Call, function, integer, text
@@ -83,11 +85,6 @@ def parse_get(user_id: str, reply: Any) -> Account:
     )
 
 
-def count(keys: Keys, partition: int) -> Call:
-    """How many users one partition has."""
-    return Call(partition, ("ZCARD", keys.directory(partition, "users")))
-
-
 def mute(keys: Keys, user_id: str, muted: bool) -> Call:
     """A muted sender may send no direct messages; binds the very next one."""
     user = keys.user(user_id)
@@ -99,3 +96,42 @@ def mute(keys: Keys, user_id: str, muted: bool) -> Call:
         int(muted),
         user.node_channel,
     )
+
+
+def tag(keys: Keys, user_id: str, tags: Sequence[str]) -> Call:
+    """Replaces the user's tags; a deactivated user has none."""
+    user = keys.user(user_id)
+    return function(user.partition, "tag", (user.user,), orjson.dumps(tags) if tags else b"")
+
+
+def tags(keys: Keys, user_id: str) -> Call:
+    """The user's tags."""
+    user = keys.user(user_id)
+    return Call(user.partition, ("HGET", user.user, "tags"))
+
+
+def parse_tags(reply: Any) -> list[str]:
+    return [] if reply is None else list(orjson.loads(reply))
+
+
+NOT_DEACTIVATED, RESTORED, TOO_EARLY, STILL_LEAVING = range(4)
+"""What ``reactivate`` replies."""
+
+
+def reactivate(keys: Keys, user_id: str, wait_ms: int) -> Call:
+    """Lifts a deactivation that is so old and whose friends have all lost the user; replies what came of it."""
+    user, partition = keys.user(user_id), keys.partition(user_id)
+    return function(
+        partition,
+        "reactivate",
+        (user.user, keys.directory(partition, "deactivated"), keys.directory(partition, "users"), user.friends),
+        user_id,
+        wait_ms,
+    )
+
+
+def forget(keys: Keys, user_id: str) -> Call:
+    """Unregisters a deactivated user; replies 1, or 0 while a session or a friend is left."""
+    user, partition = keys.user(user_id), keys.partition(user_id)
+    directories = (keys.directory(partition, name) for name in ("deactivated", "bans", "muted"))
+    return function(partition, "forget", (user.user, *directories, user.sessions, user.friends), user_id)

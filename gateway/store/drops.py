@@ -63,6 +63,9 @@ def _drop(keys: Keys, user_id: str, call: str, kind: str, reason: str, *rest: Pa
             user.ack,
             user.block,
             user.allow,
+            keys.directory(user.partition, "users"),
+            user.friends,
+            keys.todo(user.partition),
         ),
         user_id,
         call,
@@ -133,9 +136,3 @@ def unban(keys: Keys, user_id: str) -> Call:
     """Lifts a ban; replies 1 when there was one."""
     user = keys.user(user_id)
     return function(user.partition, "unban", (user.user, keys.directory(user.partition, "bans")), user_id)
-
-
-def reactivate(keys: Keys, user_id: str) -> Call:
-    """Lifts a deactivation; replies 1 when there was one."""
-    user = keys.user(user_id)
-    return function(user.partition, "reactivate", (user.user, keys.directory(user.partition, "deactivated")), user_id)

@@ -41,7 +41,15 @@ def _registration(keys: Keys, name: str, session: Session, incarnation: str, *re
     return function(
         user.partition,
         name,
-        (user.user, user.sessions, keys.held(user.partition, incarnation), user.revoked, user.inbox, user.ack),
+        (
+            user.user,
+            user.sessions,
+            keys.held(user.partition, incarnation),
+            user.revoked,
+            user.inbox,
+            user.ack,
+            keys.directory(user.partition, "online"),
+        ),
         session.user,
         session.id,
         incarnation,
@@ -101,7 +109,12 @@ def disconnect(keys: Keys, user_id: str, session_id: str, incarnation: str) -> C
     return function(
         user.partition,
         "disconnect",
-        (user.user, user.sessions, keys.held(user.partition, incarnation)),
+        (
+            user.user,
+            user.sessions,
+            keys.held(user.partition, incarnation),
+            keys.directory(user.partition, "online"),
+        ),
         user_id,
         session_id,
         incarnation,
@@ -167,3 +180,8 @@ def count_of(keys: Keys, user_id: str) -> Call:
     """How many sessions the user has."""
     user = keys.user(user_id)
     return Call(user.partition, ("HLEN", user.sessions))
+
+
+def online(keys: Keys, partition: int) -> Call:
+    """How many users of one partition have a session, on whichever node."""
+    return Call(partition, ("SCARD", keys.directory(partition, "online")))

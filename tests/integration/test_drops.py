@@ -177,13 +177,13 @@ async def test_a_deactivated_user_is_dropped_kept_out_and_may_come_back_when_rea
         client = await login(a, "alice", token=token)
         sender = await login(b, "bob")
         assert (await sender.send("alice"))["type"] == "sent"
-        done = await b.services.accounts.deactivate(["alice"])
+        done = await b.services.deletion.deactivate(["alice"])
         assert done.sessions_closed == 1
         code, reason = await client.closed()
         assert (code, reason["code"]) == (4503, 31029)
         await refused(b, token, 403, 31029)
         assert (await sender.send("alice"))["code"] == 31029
-        assert await b.services.accounts.reactivate(["alice"]) == 1
+        assert (await b.services.deletion.reactivate(["alice"])).users == ["alice"]
         back = await login(b, "alice", "?platform=web&device=d", token)
         await eventually(lambda: not b.hub.of("alice")[0].catching_up)
         assert await everything(back) == [], "the inbox went with the account"

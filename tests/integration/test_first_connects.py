@@ -38,7 +38,7 @@ async def test_a_first_connect_with_the_apps_own_token_registers_the_user(valkey
 async def test_a_ban_or_deactivation_made_before_the_first_connect_holds(valkey: Server) -> None:
     async with running_node(valkey.url, **SHOP) as node:
         await node.services.bans.ban(["alice"], minutes=5)
-        await node.services.accounts.deactivate(["bob"])
+        await node.services.deletion.deactivate(["bob"])
         for user, code in (("alice", 31009), ("bob", 31029)):
             with pytest.raises(InvalidStatus) as caught:
                 await open_socket(node, foreign(user))

@@ -159,9 +159,9 @@ async def test_deactivation_changes_the_epoch(valkey: Server) -> None:
         alice = await login(node, "alice", "?platform=web&device=d")
         await fill(bob, "alice", range(1))
         (message,) = await receive(alice, 1)
-        await node.services.accounts.deactivate(["alice"])
+        await node.services.deletion.deactivate(["alice"])
         await alice.closed()
-        await node.services.accounts.reactivate(["alice"])
+        await node.services.deletion.reactivate(["alice"])
         alice = await login(node, "alice", f"?platform=web&device=d&since={message['cursor']}")
         assert alice.welcome["recovered"] is False
         assert alice.welcome["cursor"].partition(".")[0] != message["cursor"].partition(".")[0]

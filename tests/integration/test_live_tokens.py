@@ -118,7 +118,7 @@ async def test_a_refresh_that_meets_a_ban_or_deactivation_gives_no_life(valkey: 
             fresh = await b.services.tokens.issue("alice", None)
             proxy.pause(to_server=False)
             services = b.services
-            call = services.bans.ban(["alice"], minutes=1) if act == "ban" else services.accounts.deactivate(["alice"])
+            call = services.bans.ban(["alice"], minutes=1) if act == "ban" else services.deletion.deactivate(["alice"])
             acting = asyncio.create_task(call)
             await eventually(lambda: _recorded(b, act))
             await alice.say({"type": "refresh", "id": "r", "token": fresh})

@@ -92,9 +92,9 @@ async def test_no_socket_with_an_expired_token_lives_once_the_expiry_has_returne
 
 async def test_no_socket_of_a_deactivated_user_lives_once_the_deactivation_has_returned(valkey: Server) -> None:
     async def deactivate(node: Node, _: str) -> Acknowledgement:
-        return await node.services.accounts.deactivate(["mallory"])
+        return await node.services.deletion.deactivate(["mallory"])
 
-    await _race(valkey.url, OTHER_ROUNDS, deactivate, lambda node: node.services.accounts.reactivate(["mallory"]))
+    await _race(valkey.url, OTHER_ROUNDS, deactivate, lambda node: node.services.deletion.reactivate(["mallory"]))
 
 
 async def test_no_socket_with_a_revoked_token_lives_once_the_revocation_has_returned(valkey: Server) -> None:

@@ -156,7 +156,7 @@ async def test_what_others_did_while_the_link_was_down_binds_before_anything_pas
             acts = [
                 asyncio.create_task(b.services.bans.ban(["mallory"], minutes=1)),
                 asyncio.create_task(b.services.tokens.expire(["eve"], claims_of(tokens["eve"])["iat_ms"] + 1)),
-                asyncio.create_task(b.services.accounts.deactivate(["dan"])),
+                asyncio.create_task(b.services.deletion.deactivate(["dan"])),
             ]
             await eventually(lambda: b.services.bans.list())
             for client in (banned, expired, deactivated, kept):

@@ -160,9 +160,9 @@ class LivePolicies(RuleBasedStateMachine):
             held = self.model.users[one].friends
             (held.add if add else held.discard)(other)
         if add:
-            self.run(self.services.relationships.befriend(a, b))
+            self.run(self.services.friends.befriend(a, b))
         else:
-            self.run(self.services.relationships.unfriend(a, [b]))
+            self.run(self.services.friends.unfriend(a, [b]))
 
     @rule(on=yes)
     def friends_only(self, on: bool) -> None:
@@ -236,7 +236,7 @@ class LivePolicies(RuleBasedStateMachine):
         if act == "kick":
             return await self.services.control.kick(users=[user], reason="test")
         if act == "deactivate":
-            return await self.services.accounts.deactivate([user])
+            return await self.services.deletion.deactivate([user])
         # Tokens of this very millisecond are not older than it.
         return await self.services.tokens.expire([user], self.world.node.clock.wall_ms() + 1)
 
@@ -268,7 +268,7 @@ class LivePolicies(RuleBasedStateMachine):
     def lift(self, name: str) -> None:
         user, state = self._user(name)
         self.run(self.services.bans.unban([user]))
-        self.run(self.services.accounts.reactivate([user]))
+        self.run(self.services.deletion.reactivate([user]))
         state.banned = state.deactivated = False
 
 

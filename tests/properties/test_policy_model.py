@@ -333,7 +333,7 @@ class Policies(RuleBasedStateMachine):
     @rule(name=users)
     def reactivate(self, name: str) -> None:
         user = self.model.users[name]
-        assert self.do(drops.reactivate(self.keys, name)) == user.deactivated
+        assert self.do(accounts.reactivate(self.keys, name, 0)) == user.deactivated
         user.deactivated = False
 
     @rule(data=st.data(), by=st.sampled_from(["", "session", "device"]), heard=hears)

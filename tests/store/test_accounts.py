@@ -3,7 +3,7 @@
 import time
 
 from gateway.protocol.codes import Code
-from gateway.store import accounts, drops
+from gateway.store import accounts, directories, drops
 from tests.store.acts import NODE, OTHER, Acts
 
 
@@ -27,7 +27,7 @@ async def test_registering_is_idempotent_and_changes_only_what_is_given(acts: Ac
     await acts.do(accounts.register(acts.keys, "bob", None, ""))
     assert (await read(acts, "bob")).avatar_url == ""
     assert await acts.field("bob", "epoch") == epoch
-    assert await acts.do(accounts.count(acts.keys, acts.keys.partition("bob"))) == 1
+    assert await acts.do(directories.count(acts.keys, acts.keys.partition("bob"), "users")) == 1
 
 
 async def test_a_deactivated_user_is_not_registered_again(acts: Acts) -> None:

@@ -118,8 +118,8 @@ async def test_a_deactivation_takes_what_the_user_owned_and_changes_the_epoch(ac
     assert await acts.inbox("bob") == []
     directory = acts.keys.directory(acts.keys.partition("bob"), "deactivated")
     assert await acts.raw("bob", "ZRANGE", directory, 0, -1) == [b"bob"]
-    assert await acts.do(drops.reactivate(acts.keys, "bob")) == 1
-    assert await acts.do(drops.reactivate(acts.keys, "bob")) == 0
+    assert await acts.do(accounts.reactivate(acts.keys, "bob", 0)) == 1
+    assert await acts.do(accounts.reactivate(acts.keys, "bob", 0)) == 0
     assert await acts.raw("bob", "ZRANGE", directory, 0, -1) == []
     who = await acts.joined("bob", "again")
     assert who.epoch not in (before, "")

@@ -42,7 +42,7 @@ async def test_each_reason_to_refuse_gives_way_to_the_next_in_the_documented_ord
     await block(acts, "bob", "alice")
     await acts.do(relationships.set_allowlist(acts.keys, "bob", True))
     assert await verdict("mf") == Code.DEACTIVATED
-    await acts.do(drops.reactivate(acts.keys, "bob"))
+    await acts.do(accounts.reactivate(acts.keys, "bob", 0))
     assert await verdict("mf") == Code.MUTED
     assert await verdict("f") == Code.BLOCKED
     await block(acts, "bob", "alice", "remove")

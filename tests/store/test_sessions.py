@@ -37,7 +37,7 @@ async def test_reasons_to_refuse_a_session_come_in_the_documented_order(acts: Ac
     assert await acts.connect(session("bob", "s1", issued_at=NOW_MS + 1, jti="t2")) == [Code.TOKEN_EXPIRED, 0]
     newer = session("bob", "s1", issued_at=NOW_MS + 1, jti="t3")
     assert await acts.connect(newer) == [Code.DEACTIVATED, 0]
-    await acts.do(drops.reactivate(acts.keys, "bob"))
+    await acts.do(accounts.reactivate(acts.keys, "bob", 0))
     assert await acts.connect(newer) == [Code.BANNED, ends]
     await acts.do(drops.unban(acts.keys, "bob"))
     assert (await acts.connect(newer))[0] == 0

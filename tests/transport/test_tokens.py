@@ -243,7 +243,7 @@ class TestRefused:
             token = await node.services.tokens.issue("alice", "Alice")
             await node.services.bans.ban(["alice"], minutes=5, reason="spam")
             assert [await verdict(node, token, way) for way in WAYS] == [31009] * 3
-            await node.services.accounts.deactivate(["alice"])
+            await node.services.deletion.deactivate(["alice"])
             assert [await verdict(node, token, way) for way in WAYS] == [31029] * 3
 
 

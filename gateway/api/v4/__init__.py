@@ -5,11 +5,29 @@ from __future__ import annotations
 from typing import Any
 
 from gateway.api.operation import Operation
-from gateway.api.v4 import allowlist, bans, blocklist, friends, messages, sessions, settings, stats, tokens, users, words
+from gateway.api.v4 import (
+    allowlist,
+    bans,
+    blocklist,
+    friends,
+    messages,
+    mutes,
+    profiles,
+    sessions,
+    settings,
+    stats,
+    tags,
+    tokens,
+    users,
+    words,
+)
 
 OPERATIONS: tuple[Operation[Any, Any], ...] = (
     *tokens.OPERATIONS,
     *users.OPERATIONS,
+    *tags.OPERATIONS,
+    *mutes.OPERATIONS,
+    *profiles.OPERATIONS,
     *bans.OPERATIONS,
     *blocklist.OPERATIONS,
     *allowlist.OPERATIONS,

@@ -13,6 +13,7 @@ from gateway.cli.ctl.report import Report, dropped, lines, table, written
 from gateway.cli.failure import USAGE, Failed
 from gateway.cli.flags import Given, with_settings
 from gateway.services.bans import MINUTES_MAX
+from gateway.services.deletion import Restored
 from gateway.services.drops import Acknowledgement
 from gateway.store import nodes
 
@@ -179,7 +180,7 @@ def revoke(given: Given, user: str, jti: str, /, *, json: Json = False) -> int:
 @with_settings(*SETTINGS)
 def deactivate(given: Given, /, *users: str, json: Json = False) -> int:
     """End accounts: sockets close, no token is issued, inbox and lists are gone."""
-    return _drop(given, users, json, "deactivated", lambda desk, user: desk.services.accounts.deactivate([user]))
+    return _drop(given, users, json, "deactivated", lambda desk, user: desk.services.deletion.deactivate([user]))
 
 
 @with_settings(*SETTINGS)
@@ -188,13 +189,19 @@ def reactivate(given: Given, /, *users: str, json: Json = False) -> int:
     _some(users)
 
     async def act(desk: Desk) -> Report:
-        counts = await for_each(users, lambda user: desk.services.accounts.reactivate([user]))
+        done = await for_each(users, lambda user: desk.services.deletion.reactivate([user]))
         return lines(
-            {"results": [{"user": user, "reactivated": bool(count)} for user, count in counts.items()]},
-            [f"{user}: {'active again' if count else 'was not deactivated'}" for user, count in counts.items()],
+            {"results": [{"user": user, "reactivated": bool(each.users)} for user, each in done.items()]},
+            [f"{user}: {_restored(each)}" for user, each in done.items()],
         )
 
     return perform(given, users, json, act)
+
+
+def _restored(done: Restored) -> str:
+    if done.refused:
+        return "not yet, the deletion is younger than restore_wait_s"
+    return "active again" if done.users else "was not deactivated"
 
 
 COMMANDS = {

@@ -34,6 +34,7 @@ local function register_session(keys, args, order, now, sessions)
   local joined = without(sessions, session.id)
   joined[#joined + 1] = session
   write_nodes(keys[1], joined)
+  redis.call('SADD', keys[7], args[1])
   return session, joined
 end
 
@@ -60,7 +61,7 @@ local function replay_start(keys, user_epoch, floor, device, since_epoch, since_
 end
 
 -- connect: may this session live, and if so it does from here on.
--- KEYS user, sessions, at (this incarnation's), revoked, inbox, ack
+-- KEYS user, sessions, at (this incarnation's), revoked, inbox, ack, online
 -- ARGS user, session, incarnation, device, platform, issued_at, jti, address, device policy, sessions limit,
 --      since epoch, since id, retention ms, node channel prefix, watch channel
 -- Returns {0, connected_at, epoch, start, head, recovered, muted, order, other devices (1 or 0)} or {code, until}.
@@ -175,7 +176,7 @@ local function refresh(keys, args)
 end
 
 -- disconnect: removes the session if it is still that incarnation's.
--- KEYS user, sessions, at; ARGS user, session, incarnation, node channel prefix, watch channel
+-- KEYS user, sessions, at, online; ARGS user, session, incarnation, node channel prefix, watch channel
 -- Returns 1 when it was removed, else 0.
 local function disconnect(keys, args)
   local user, id = args[1], args[2]
@@ -190,7 +191,10 @@ local function disconnect(keys, args)
   local left = without(sessions, id)
   write_nodes(keys[1], left)
   local now = time_ms()
-  if #left == 0 then redis.call('HSET', keys[1], 'last_seen', number(now)) end
+  if #left == 0 then
+    redis.call('HSET', keys[1], 'last_seen', number(now))
+    redis.call('SREM', keys[4], user)
+  end
   if #left == 0 or not same_platforms(sessions, left) then
     publish_presence(user, keys[1], args[5], left, now)
   end

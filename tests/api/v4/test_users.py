@@ -33,7 +33,7 @@ async def test_a_user_that_does_not_exist(admin: Admin, vendor: Vendor, known: s
         await admin.services.bans.ban(["ghost"], minutes=1)
     if known == "deleted":
         await admin.services.tokens.issue("ghost", "Ghost", None)
-        await admin.services.accounts.deactivate(["ghost"])
+        await admin.services.deletion.deactivate(["ghost"])
     for method, request, more in (
         (vendor.users.get_user, "UserGetRequest", {}),
         (vendor.users.update_user, "UserUpdateRequest", {"name": "G"}),

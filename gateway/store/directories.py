@@ -1,0 +1,59 @@
+"""Directories: who is registered, deactivated or muted, each a sorted set a partition."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NamedTuple
+
+from gateway.store.call import Call, function, text
+from gateway.store.keys import Keys
+
+DirectoryName = Literal["users", "deactivated", "muted"]
+
+
+class Entry(NamedTuple):
+    """One entry; directories are in this order. ``at_ms`` is Unix ms: since when the user is in it."""
+
+    at_ms: int
+    user: str
+
+
+class Window(NamedTuple):
+    """What one partition holds of a listing.
+
+    Attributes:
+        below: how many of its entries are before the listing's least time.
+        entries: the ones asked for, in order.
+    """
+
+    below: int
+    entries: list[Entry]
+
+
+def count(keys: Keys, partition: int, name: DirectoryName) -> Call:
+    """How many entries one partition has."""
+    return Call(partition, ("ZCARD", keys.directory(partition, name)))
+
+
+def at_rank(keys: Keys, partition: int, name: DirectoryName, rank: int) -> Call:
+    """The entry with so many before it in its partition."""
+    return Call(partition, ("ZRANGE", keys.directory(partition, name), rank, rank, "WITHSCORES"))
+
+
+def parse_at_rank(reply: Any) -> int | None:
+    """Its time; None where there is none."""
+    if not reply:
+        return None
+    row = reply[0] if isinstance(reply[0], list | tuple) else reply
+    return int(float(row[1]))
+
+
+def window(keys: Keys, partition: int, name: DirectoryName, least_ms: int | None, skip: int, most: int) -> Call:
+    """A partition's entries from a time on (None = from the first), without the first ``skip``."""
+    least = "-inf" if least_ms is None else str(least_ms)
+    return function(partition, "window", (keys.directory(partition, name),), least, skip, most)
+
+
+def parse_window(reply: Any) -> Window:
+    below, *flat = reply
+    pairs = zip(flat[::2], flat[1::2], strict=True)
+    return Window(int(below), [Entry(int(float(at)), text(user)) for user, at in pairs])
