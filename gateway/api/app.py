@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 from itertools import chain
 from typing import Any, Protocol
 
+import msgspec
 from litestar import Litestar, Response
 from litestar.handlers import HTTPRouteHandler
 from litestar.types import ASGIApp
@@ -13,16 +15,19 @@ from litestar.types import ASGIApp
 from gateway.api import errors, v1, v4
 from gateway.api.bearer import AdminTokens
 from gateway.api.gate import Gate
+from gateway.api.openapi import document
 from gateway.api.operation import Done, Operation, handlers
+from gateway.api.page import POLICY, page
 from gateway.api.signature import Signatures
 from gateway.api.v1 import dialect
+from gateway.api.v1.row import Row
 from gateway.api.v1.row import handlers as in_v1
 from gateway.config import Config, Credentials, Secret
 from gateway.services.clock import Clock
 from gateway.services.services import Services
 
-UNSIGNED = ("/healthz", "/readyz", "/metrics")
-"""What probes and scrapers ask for, who cannot sign; it is counts, on a private port."""
+UNSIGNED = ("/healthz", "/readyz", "/metrics", "/openapi.json", "/docs")
+"""What probes, scrapers and browsers ask for, who cannot sign; it is counts and what is in the sources anyway."""
 
 
 def build(
@@ -50,6 +55,7 @@ def build(
         route_handlers=[
             *_health(unready),
             *_metrics(metrics),
+            *_documents(*_written(tuple(operations), tuple(older), config.id_pattern, config.list_call_max)),
             *chain.from_iterable(handlers(row, services, config) for row in operations),
             *chain.from_iterable(in_v1(row, services, config) for row in older),
         ],
@@ -94,6 +100,29 @@ def _health(unready: Callable[[], str | None]) -> list[HTTPRouteHandler]:
     return [
         HTTPRouteHandler("/healthz", http_method=["GET", "HEAD"])(healthz),
         HTTPRouteHandler("/readyz", http_method=["GET", "HEAD"])(readyz),
+    ]
+
+
+# Made before the port is open: later it would keep the relay waiting.
+@lru_cache(maxsize=8)
+def _written(
+    rows: tuple[Operation[Any, Any], ...], older: tuple[Row, ...], id_pattern: str, ids_max: int
+) -> tuple[bytes, bytes]:
+    """The OpenAPI document as JSON and as a page."""
+    described = document(rows, older, id_pattern, ids_max)
+    return msgspec.json.encode(described), page(described).encode()
+
+
+def _documents(machines: bytes, people: bytes) -> list[HTTPRouteHandler]:
+    async def openapi() -> Response[bytes]:
+        return Response(machines, media_type="application/json")
+
+    async def docs() -> Response[bytes]:
+        return Response(people, media_type="text/html", headers={"Content-Security-Policy": POLICY})
+
+    return [
+        HTTPRouteHandler("/openapi.json", http_method=["GET", "HEAD"])(openapi),
+        HTTPRouteHandler("/docs", http_method=["GET", "HEAD"])(docs),
     ]
 
 

@@ -96,6 +96,7 @@ class Gate:
         """
         path = scope["path"]
         if path in self._unsigned:
+            self._refuse_options(scope)
             return frozenset()
         now_ms = self._now_ms()
         authorization = headers.get(b"authorization", b"")
@@ -105,12 +106,18 @@ class Gate:
         else:
             await self._verify(path, headers, now_ms)
             scopes = SCOPES
-        if scope["method"] == "OPTIONS":
-            # Litestar would answer it for every path it serves; here every operation is a POST and nothing else.
-            if path in self._served:
-                raise Problem(errors.METHOD_NOT_ALLOWED, "method not allowed", {"Allow": "POST"})
-            raise Problem(errors.NO_SUCH_ENDPOINT, "no such endpoint")
+        self._refuse_options(scope)
         return scopes
+
+    def _refuse_options(self, scope: HTTPScope) -> None:
+        # Litestar would answer it for every path it serves; here it is a method like others that are not allowed.
+        if scope["method"] != "OPTIONS":
+            return
+        path = scope["path"]
+        if path not in self._served and path not in self._unsigned:
+            raise Problem(errors.NO_SUCH_ENDPOINT, "no such endpoint")
+        allowed = "POST" if path in self._served else "GET, HEAD"
+        raise Problem(errors.METHOD_NOT_ALLOWED, "method not allowed", {"Allow": allowed})
 
     async def _verify(self, path: str, headers: Mapping[bytes, bytes], now_ms: int) -> None:
         if self._v1 is not None and speaks_v1(path):

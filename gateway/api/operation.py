@@ -48,7 +48,7 @@ class Rate(NamedTuple):
 USUAL = Rate(100)
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class Operation(Generic[Q, R]):
     """One row.
 

@@ -71,7 +71,9 @@ async def test_every_operation_is_a_post(admin: Admin, method: str) -> None:
     assert answer.headers["allow"] == "POST"
 
 
-@pytest.mark.parametrize("path", ["/", "/v4", "/v4/user", "/v4/user/nothing", "/v4/group/create", "/schema", "/docs"])
+@pytest.mark.parametrize(
+    "path", ["/", "/v4", "/v4/user", "/v4/user/nothing", "/v4/group/create", "/schema", "/openapi"]
+)
 @pytest.mark.parametrize("method", ["POST", "GET", "OPTIONS"])
 async def test_unknown_paths(admin: Admin, method: str, path: str) -> None:
     assert refusal(await admin.call(path, method=method)) == (404, 404)
@@ -105,6 +107,14 @@ async def test_health_needs_no_signature(admin: Admin) -> None:
     for path in ("/healthz", "/readyz", "//healthz"):
         answer = await admin.call(path, method="GET", headers={})
         assert (answer.status_code, answer.json()) == (200, {"code": 0})
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/openapi.json", "/docs"])
+@pytest.mark.parametrize("method", ["POST", "DELETE", "OPTIONS"])
+async def test_what_needs_no_signature_is_only_read(admin: Admin, path: str, method: str) -> None:
+    answer = await admin.call(path, method=method, headers={})
+    assert refusal(answer) == (405, 405)
+    assert set(answer.headers["allow"].split(", ")) == {"GET", "HEAD"}
 
 
 async def test_not_ready_is_503(admin: Admin) -> None:

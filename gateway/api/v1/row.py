@@ -54,7 +54,7 @@ def nothing(result: Any) -> Fields:
     return {}
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class Row:
     """One row.
 
@@ -107,12 +107,7 @@ class Codec:
         sent = bodies.read(content_type, body)
         asked: dict[str, Any] = {}
         for parameter in self._parameters:
-            value = parameter.default
-            if parameter.name in sent:
-                try:
-                    value = parameter.kind(sent[parameter.name])
-                except ValueError as error:
-                    raise Problem(INVALID_PARAMETER, f"{parameter.wire}: {error}") from error
+            value = self._read(parameter, sent)
             if value is not msgspec.UNSET:
                 asked[parameter.wire] = value
         try:
@@ -124,6 +119,15 @@ class Codec:
             raise problem from error
         self._v4.check_ids(request)
         return request
+
+    def _read(self, parameter: Parameter, sent: bodies.Values) -> Any:
+        if parameter.name not in sent:
+            return parameter.default
+        try:
+            value = parameter.kind(sent[parameter.name])
+        except ValueError as error:
+            raise Problem(INVALID_PARAMETER, f"{parameter.wire}: {error}") from error
+        return parameter.default if value is msgspec.UNSET else value
 
 
 def handlers(row: Row, services: Services, config: Config) -> list[HTTPRouteHandler]:
