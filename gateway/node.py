@@ -20,6 +20,7 @@ from gateway.core.timers import TimerWheel
 from gateway.metrics import METRICS, exposition
 from gateway.protocol import codes, commands, replies
 from gateway.services.admission import Admission
+from gateway.services.announcing import Announcing
 from gateway.services.clock import Clock
 from gateway.services.context import NodeContext
 from gateway.services.control import ControlReceiver
@@ -33,6 +34,7 @@ from gateway.services.relay import Relay
 from gateway.services.resync import Resync
 from gateway.services.services import Services
 from gateway.services.tokens import verifier_of
+from gateway.services.webhooks import Webhooks
 from gateway.services.words import WordsReceiver
 from gateway.store import nodes
 from gateway.store.bus import Bus
@@ -56,7 +58,9 @@ GAUGES = {
     "connections": "open TCP connections on the client port",
     "sessions": "sessions in the hub",
     "watched_users": "users watched from this node",
+    "broadcasts": "broadcasts that still reach somebody",
     "pending_calls": "store calls outstanding for sessions",
+    "webhook_backlog": "events waiting in the deployment's queue, as this node last saw it",
     "ready": "1 when /readyz says yes",
 }
 """What is measured at the moment of a scrape: name → help text."""
@@ -95,19 +99,34 @@ class Node:
         self.wheel = TimerWheel(self.clock.now())
         self.services = Services.over(store, config, credentials)
         self.context = NodeContext(
-            config, self.clock, store, store.keys, self.bus, self.hub, self.wheel, self.services.settings
+            config,
+            self.clock,
+            store,
+            store.keys,
+            self.bus,
+            self.hub,
+            self.wheel,
+            self.services.settings,
+            self.services.outbox,
         )
+        self.webhooks = Webhooks(self.context, credentials, self.node_id)
         self.verifier = verifier_of(config, credentials)
         inbox = Inbox(self.context)
         self.watching = Watching(self.context)
-        self.relay = Relay(self.context, self.services.words)
+        self.relay = Relay(self.context, self.services.words, self.webhooks.checks)
         self.words = WordsReceiver(self.context, self.services.words)
-        self.admission = Admission(self.context, self.verifier, inbox, self.watching, self.services.accounts)
-        self.resync = Resync(self.context, self.admission, inbox, self.watching)
+        self.announcing = Announcing(self.context)
+        self.admission = Admission(
+            self.context, self.verifier, inbox, self.watching, self.announcing, self.services.accounts
+        )
+        if self.webhooks.checks is not None:
+            self.admission.on_left.append(self.webhooks.checks.leave)
+        self.resync = Resync(self.context, self.admission, inbox, self.watching, self.announcing)
         self.drops = DropReceiver(self.context, self.admission.leave)
         self.leases = Leases(self.context, self.node_id, self._renewed)
         acts = (self.services.control, self.services.bans, self.services.tokens)
-        self.control = ControlReceiver(self.context, acts, self.state, self.drain, self.resume, self.words.reread)
+        rereads = self.words.reread, self.announcing.reread
+        self.control = ControlReceiver(self.context, acts, self.state, self.drain, self.resume, *rereads)
         self.listener = Listener(
             config,
             self.clock,
@@ -130,6 +149,7 @@ class Node:
         self._received: dict[int, Callable[[bytes], None]] = {
             ord("m"): self.relay.received,
             ord("o"): self.relay.received_echo,
+            ord("a"): self.announcing.received,
             ord("d"): self.drops.received,
             ord("e"): self.admission.other_session,
             ord("s"): self.admission.muted,
@@ -188,6 +208,7 @@ class Node:
         bus.on_data = self._heard
         await self.services.settings.get()
         await self.services.words.refresh()
+        await self.announcing.learn()
         bus.withhold()
         bus.start()
         self.leases.start()
@@ -198,6 +219,7 @@ class Node:
         self.wheel.arm(self.clock.now() + SWEEP_S, self._sweep)
         if self._jwks is not None:
             self.context.spawn(self._jwks.run())
+        self.webhooks.start()
         if self.config.role != "admin":
             await self.listener.start()
         if self.config.role != "edge":
@@ -223,6 +245,7 @@ class Node:
         while self.listener.connections and self._loop.time() < deadline:
             await asyncio.sleep(0.005)
         self.listener.abort_all()
+        await self.webhooks.stop()
         await self._flush()
         if self.config.role != "edge":
             await self.admin.stop()
@@ -231,6 +254,7 @@ class Node:
         for task in tuple(self.context.tasks):
             task.cancel()
         await asyncio.gather(*self.context.tasks, return_exceptions=True)
+        await self.webhooks.close()
         await self.bus.close()
         await self.store.close()
 
@@ -293,6 +317,8 @@ class Node:
     def _renewed(self) -> None:
         self.control.reread_settings()
         self.words.reread()
+        self.services.outbox.retry()
+        self.announcing.reread()
 
     def _sweep(self, _: object, now: float) -> None:
         self.wheel.arm(now + SWEEP_S, self._sweep)
@@ -300,7 +326,7 @@ class Node:
 
     async def _sweep_once(self) -> None:
         try:
-            await self.services.relationships.sweep(self.clock.wall_ms())
+            await self.services.friends.sweep(self.clock.wall_ms())
             await self.services.bans.forget_ended()
         except StoreError as error:
             log.info("a sweep is left for later", reason=str(error))
@@ -341,7 +367,9 @@ class Node:
             "connections": len(self.listener.connections),
             "sessions": len(self.hub),
             "watched_users": self.watching.watched,
+            "broadcasts": self.announcing.active,
             "pending_calls": sum(session.pending for session in self.hub),
+            "webhook_backlog": self.webhooks.backlog,
             "ready": self.unready() is None,
         }
         return exposition({name: (GAUGES[name], value) for name, value in values.items()})

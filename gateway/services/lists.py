@@ -18,7 +18,7 @@ from gateway.services.context import NodeContext
 from gateway.services.errors import Refused
 from gateway.services.gather import Gather, fault_among
 from gateway.services.relationships import page_of, place_of
-from gateway.store import accounts, drops, relationships, sessions
+from gateway.store import accounts, drops, friends, relationships, sessions
 from gateway.store.call import Call
 from gateway.store.relationships import ListName
 
@@ -108,7 +108,7 @@ class Lists:
 
     def friends(self, session: Session, command: commands.FriendsList, now: float) -> None:
         """``friends.list``: the page first, then the names."""
-        call = relationships.page(self._keys, session.user, "friends", _place(command.page), command.limit)
+        call = friends.page(self._keys, session.user, _place(command.page), command.limit)
         session.pending += 1
         self._context.bus.call(call, self._friends_listed, (session, command))
 
@@ -118,14 +118,14 @@ class Lists:
             session.refuse(command.id, refusals.of_fault(reply))
             session.settle()
             return
-        entries, following = relationships.parse_page(reply, command.limit)
-        if not entries:
+        page = friends.parse_page(reply, command.limit)
+        if not page.friends:
             session.reply(replies.OkFriends(command.id, []))
             session.settle()
             return
         # The page itself was one call; the names are as many as there are entries.
-        session.pending += len(entries) - 1
-        self._names(session, command.id, [entry.user for entry in entries], partial(_friends, entries, following))
+        session.pending += len(page.friends) - 1
+        self._names(session, command.id, [entry.user for entry in page.friends], partial(_friends, page))
 
     def users(self, session: Session, command: commands.UserGet, now: float) -> None:
         """``user.get``."""
@@ -178,14 +178,12 @@ def _checked(command_id: str, users: Sequence[str], scores: Sequence[Any]) -> St
     return replies.OkChecked(command_id, {u: score is not None for u, score in zip(users, scores, strict=True)})
 
 
-def _friends(
-    entries: Sequence[relationships.Listed], following: int | None, command_id: str, found: list[accounts.Account]
-) -> Struct:
-    friends = [
-        replies.Friend(entry.user, account.name, "", entry.added_at)
-        for entry, account in zip(entries, found, strict=True)
+def _friends(page: friends.Page, command_id: str, found: list[accounts.Account]) -> Struct:
+    listed = [
+        replies.Friend(entry.user, account.name, entry.alias, entry.added_at)
+        for entry, account in zip(page.friends, found, strict=True)
     ]
-    return replies.OkFriends(command_id, friends, page_of(following))
+    return replies.OkFriends(command_id, listed, page_of(page.following))
 
 
 def _users(command_id: str, found: list[accounts.Account]) -> Struct:

@@ -28,6 +28,7 @@ FILES = (
     "nodes",
     "settings",
     "words",
+    "broadcasts",
     "events",
     "calls",
     "rates",

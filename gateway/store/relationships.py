@@ -1,11 +1,10 @@
-"""Blocklists, allowlists and friends."""
+"""Blocklists and allowlists, and what all lists have in common."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any, Literal
 
-import orjson
 from msgspec import Struct
 
 from gateway.store.call import Call, function, text
@@ -25,24 +24,25 @@ class Listed(Struct, frozen=True):
         return self.place // 1000
 
 
-class Intent(Struct, frozen=True):
-    """A change of a pair of friends whose second half may be missing."""
-
-    smaller: str
-    larger: str
-    op: str
-    version: str
-    at: str
-
-
 def _list_key(user: UserKeys, name: ListName) -> str:
     return {"block": user.block, "allow": user.allow, "friends": user.friends}[name]
 
 
 def edit(
-    keys: Keys, user_id: str, name: Literal["block", "allow"], op: str, members: Sequence[str], limit: int
+    keys: Keys,
+    user_id: str,
+    name: Literal["block", "allow"],
+    op: str,
+    members: Sequence[str],
+    limit: int,
+    *,
+    strict: bool = False,
 ) -> Call:
-    """Adds ("add") to or removes ("remove") from a list; replies 0, or 25467 where it would be over its limit."""
+    """Adds ("add") to or removes ("remove") from a list.
+
+    Replies 0; 25467 where the list would be over its limit; if ``strict``, 1010 for an allowlist that is off and 1011
+    for a blocklist while the allowlist is on.
+    """
     user = keys.user(user_id)
     return function(
         user.partition,
@@ -53,6 +53,7 @@ def edit(
         limit,
         user_id,
         user.watch_channel,
+        int(strict),
         *members,
     )
 
@@ -102,58 +103,3 @@ def allowlist_enabled(keys: Keys, user_id: str) -> Call:
     """b"1" when it is on."""
     user = keys.user(user_id)
     return Call(user.partition, ("HGET", user.user, "allowlist_on"))
-
-
-# Friends: a pair belongs to the partition of the smaller user id (lua/relationships.lua, befriend).
-
-
-def befriend(keys: Keys, op: str, a: str, b: str, limit: int) -> Call:
-    """The deciding half; replies ``[0, version, at]`` or ``[25467]``."""
-    smaller, larger = sorted((a, b))
-    user = keys.user(smaller)
-    return function(
-        user.partition,
-        "befriend",
-        (user.friends, user.friend_versions, keys.todo(user.partition)),
-        op,
-        smaller,
-        larger,
-        limit,
-    )
-
-
-def befriend_half(keys: Keys, intent: Intent) -> Call:
-    """The other half, written only if newer."""
-    user = keys.user(intent.larger)
-    return function(
-        user.partition,
-        "befriend_half",
-        (user.friends, user.friend_versions),
-        intent.op,
-        intent.smaller,
-        intent.version,
-        intent.at,
-    )
-
-
-def befriended(keys: Keys, intent: Intent) -> Call:
-    """Clears the intent if it is still this version's."""
-    partition = keys.partition(intent.smaller)
-    return function(
-        partition, "befriended", (keys.todo(partition),), f"{intent.smaller}\n{intent.larger}", intent.version
-    )
-
-
-def intents(keys: Keys, partition: int) -> Call:
-    """All intents of a partition."""
-    return Call(partition, ("HGETALL", keys.todo(partition)))
-
-
-def parse_intents(reply: Any) -> list[Intent]:
-    items = list(reply.items()) if isinstance(reply, dict) else list(zip(reply[::2], reply[1::2], strict=True))
-    found = []
-    for pair, raw in items:
-        smaller, larger = text(pair).split("\n", 1)
-        record = orjson.loads(raw)
-        found.append(Intent(smaller, larger, record["op"], record["version"], record["at"]))
-    return found

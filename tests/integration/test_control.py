@@ -207,12 +207,12 @@ async def test_a_changed_setting_binds_on_every_node_even_one_that_missed_the_ne
             await eventually(lambda: b.services.settings.live.friends_only)
             for client, to in ((alice, "bob"), (bob, "alice")):
                 assert (await client.send(to))["code"] == 25469
-            assert await b.services.relationships.befriend("alice", "bob")
+            assert await b.services.friends.befriend("alice", "bob")
             for client, to in ((alice, "bob"), (bob, "alice")):
                 assert (await client.send(to))["type"] == "sent"
             proxy.refuse()
             await eventually(lambda: not a.bus.up)
-            await b.services.relationships.unfriend("alice", ["bob"])
+            await b.services.friends.unfriend("alice", ["bob"])
             await b.services.settings.set({"friendsOnly": False})
             proxy.accept()
             await eventually(lambda: not a.services.settings.live.friends_only)

@@ -87,14 +87,14 @@ async def test_friends_are_listed_with_their_names(valkey: Server) -> None:
         alice = await login(a, "alice")
         for number in range(3):
             await b.services.tokens.issue(f"u{number}", f"Name {number}")
-            assert await b.services.relationships.befriend("alice", f"u{number}")
+            assert await b.services.friends.befriend("alice", f"u{number}")
         found = await pages(alice, "friends.list", 2)
         assert [[(each["user"], each["name"]) for each in page] for page in found] == [
             [("u2", "Name 2"), ("u1", "Name 1")],
             [("u0", "Name 0")],
         ]
         assert (await ok(alice, "friends.check", users=["u1", "bob"]))["users"] == {"u1": True, "bob": False}
-        await b.services.relationships.unfriend("u1", ["alice"])
+        await b.services.friends.unfriend("u1", ["alice"])
         assert (await ok(alice, "friends.check", users=["u1"]))["users"] == {"u1": False}
         bob = await login(a, "bob")
         assert await pages(bob, "friends.list", 10) == [[]]

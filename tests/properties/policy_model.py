@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 NO_SUCH_USER, BLOCKED, NOT_ALLOWED, NOT_FRIENDS, MUTED, INBOX_FULL = 404, 405, 407, 25469, 20106, 20607
 BANNED, REPLACED, BANNED_ONLINE, EXPIRED, REFUSED_DEVICE = 31009, 31010, 31011, 31020, 31023
-TOO_MANY, DEACTIVATED, LIST_FULL, KICKED = 31024, 31029, 25467, 4505
+TOO_MANY, DEACTIVATED, LIST_FULL, ALREADY_FRIENDS, KICKED = 31024, 31029, 25467, 25460, 4505
 
 SESSIONS_MAX = 3
 LIST_MAX = 2
@@ -80,7 +80,6 @@ class Model:
         self.logins = 0
         # Pairs whose deciding half was written and whose other half was not: pair -> whether they become friends.
         self.intents: dict[tuple[str, str], bool] = {}
-        self.ever_friends: set[tuple[str, str]] = set()
         self.published: Counter[tuple[object, ...]] = Counter()
 
     # Messages.
@@ -317,22 +316,41 @@ class Model:
             self._publish("s", node, name, muted)
 
     def decide_friendship(self, pair: tuple[str, str], add: bool) -> int:
-        """The deciding half, of the smaller id; the other one follows by ``finish_friendship``, perhaps much later."""
-        smaller, larger = pair
-        held = self.users[smaller].friends
-        if add and larger not in held and len(held) >= LIST_MAX:
-            return LIST_FULL
-        if not add and pair not in self.ever_friends:
+        """A place on the larger id's list, then the deciding half; the other one follows by ``finish_friendship``."""
+        smaller, larger = (self.users[name] for name in pair)
+        if not add:
+            if larger.name in smaller.friends:
+                smaller.friends.discard(larger.name)
+                self.intents[pair] = False
             return 0
-        self.ever_friends.add(pair)
-        (held.add if add else held.discard)(larger)
-        self.intents[pair] = add
+        if larger.deactivated:
+            return DEACTIVATED
+        if len(larger.friends - {smaller.name}) + self._held(larger.name, but=pair) >= LIST_MAX:
+            return LIST_FULL
+        if smaller.deactivated:
+            return DEACTIVATED
+        if larger.name in smaller.friends:
+            return ALREADY_FRIENDS
+        if len(smaller.friends) + self._held(smaller.name) >= LIST_MAX:
+            return LIST_FULL
+        smaller.friends.add(larger.name)
+        self.intents[pair] = True
         return 0
 
+    def _held(self, name: str, but: tuple[str, str] | None = None) -> int:
+        """Places held for halves that were not written yet."""
+        return sum(add and pair[1] == name and pair != but for pair, add in self.intents.items())
+
     def finish_friendship(self, pair: tuple[str, str]) -> None:
-        if pair in self.intents:
-            held = self.users[pair[1]].friends
-            (held.add if self.intents.pop(pair) else held.discard)(pair[0])
+        if pair not in self.intents:
+            return
+        smaller, larger = (self.users[name] for name in pair)
+        if not self.intents.pop(pair):
+            larger.friends.discard(smaller.name)
+        elif larger.deactivated:
+            smaller.friends.discard(larger.name)
+        else:
+            larger.friends.add(smaller.name)
 
     # What is published.
 

@@ -18,9 +18,9 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from gateway.store import accounts, drops, messages, relationships, sessions
+from gateway.store import accounts, drops, friends, messages, relationships, sessions
 from gateway.store.call import Call
-from gateway.store.relationships import Intent
+from gateway.store.friends import Intent, Pair
 from tests.properties.policy_model import INBOX_MAX, LIST_MAX, SESSIONS_MAX, Live, Model, Place, Token
 from tests.properties.world import FAR_FUTURE_MS, NODES, USERS, World
 from tests.servers import Server
@@ -107,19 +107,31 @@ class Policies(RuleBasedStateMachine):
 
     @rule(pair=st.lists(users, min_size=2, max_size=2, unique=True), add=yes, dies=yes)
     def befriend(self, pair: list[str], add: bool, dies: bool) -> None:
-        smaller, larger = sorted(pair)
-        op = "add" if add else "remove"
-        reply = self.do(relationships.befriend(self.keys, op, pair[0], pair[1], LIST_MAX))
-        assert reply[0] == self.model.decide_friendship((smaller, larger), add)
-        if reply[0] == 0 and reply[1] and not dies:
-            intent = Intent(smaller, larger, op, str(reply[1]), reply[2].decode())
-            self.do(relationships.befriend_half(self.keys, intent))
-            self.do(relationships.befriended(self.keys, intent))
-            self.model.finish_friendship((smaller, larger))
+        both = Pair.of(*pair)
+        decided = self.model.decide_friendship(both, add)
+        code, intent = self._decide(both, add)
+        assert code == decided
+        # Whoever is refused lets the place go that it holds, and finishes what it finds.
+        if code or (intent is not None and not dies):
+            self.run(self.world.friends.sweep(FAR_FUTURE_MS))
+            self._finish_all()
+
+    def _decide(self, pair: Pair, add: bool) -> tuple[int, Intent | None]:
+        """What a process does that dies before it writes the other half."""
+        if not add:
+            return friends.parse_decision(pair, "remove", self.do(friends.unfriend(self.keys, pair)))
+        version = friends.parse_look(self.do(friends.look(self.keys, pair.smaller, pair.larger))).version
+        code = self.do(friends.hold(self.keys, pair, version, LIST_MAX))
+        if code:
+            return int(code), None
+        return friends.parse_decision(pair, "add", self.do(friends.befriend(self.keys, pair, version, LIST_MAX)))
 
     @rule()
     def sweep(self) -> None:
-        assert self.run(self.world.friends.sweep(FAR_FUTURE_MS)) == len(self.model.intents)
+        self.run(self.world.friends.sweep(FAR_FUTURE_MS))
+        self._finish_all()
+
+    def _finish_all(self) -> None:
         for pair in list(self.model.intents):
             self.model.finish_friendship(pair)
 

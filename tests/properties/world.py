@@ -11,7 +11,7 @@ import orjson
 import uvloop
 
 from gateway.protocol import pushes
-from gateway.services.relationships import Relationships
+from gateway.services.pairs import Pairs
 from gateway.store import drops
 from gateway.store.call import Call
 from gateway.store.store import Store
@@ -32,7 +32,7 @@ class World:
         self._loop = self._runner.get_loop()
         self.store = self.run(Store.open(url, partitions=16))
         self.acts = Acts(self.store)
-        self.friends = Relationships(self.store, LIST_MAX)
+        self.friends = Pairs(self.store, LIST_MAX)
         keys = [self.store.keys.user(name) for name in USERS]
         self._ears = {node: self._ear([user.node_channel + node for user in keys]) for node in NODES}
         self._watchers = self._ear([user.watch_channel for user in keys])

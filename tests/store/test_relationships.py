@@ -1,4 +1,4 @@
-"""Lists and friends: edits, their limits and flags, and the two halves of a friendship."""
+"""Lists: edits, their limits and flags, pages."""
 
 from typing import Literal
 
@@ -6,9 +6,7 @@ import orjson
 import pytest
 
 from gateway.protocol.codes import Code
-from gateway.services.relationships import INTENT_AGE_MS, Relationships
 from gateway.store import relationships
-from gateway.store.relationships import Intent
 from tests.store.acts import Acts
 
 LIMIT = 3
@@ -106,104 +104,16 @@ async def test_pages_name_every_entry_once_though_the_clock_stands_still_or_goes
     assert found == (ids if oldest_first else ids[::-1])
 
 
-# Friends. "alice" < "bob", so alice's partition owns the pair.
+async def test_strict_edits_are_for_the_list_that_binds(acts: Acts) -> None:
+    async def strict(name: Literal["block", "allow"], op: str, member: str) -> int:
+        return int(await acts.do(relationships.edit(acts.keys, "bob", name, op, [member], LIMIT, strict=True)))
 
-
-def intent_of(op: str, reply: list[object]) -> Intent:
-    assert isinstance(reply[2], bytes)
-    return Intent("alice", "bob", op, str(reply[1]), reply[2].decode())
-
-
-async def decide(acts: Acts, op: str, limit: int = LIMIT) -> list[object]:
-    return list(await acts.do(relationships.befriend(acts.keys, op, "bob", "alice", limit)))
-
-
-async def halves(acts: Acts) -> tuple[list[str], list[str]]:
-    return await listed(acts, "friends", "alice"), await listed(acts, "friends", "bob")
-
-
-async def waiting(acts: Acts) -> list[Intent]:
-    return relationships.parse_intents(await acts.do(relationships.intents(acts.keys, acts.keys.partition("alice"))))
-
-
-async def test_a_friendship_has_two_halves_and_an_intent_between_them(acts: Acts) -> None:
-    intent = intent_of("add", await decide(acts, "add"))
-    assert await halves(acts) == (["bob"], [])
-    assert await waiting(acts) == [intent]
-    assert await acts.do(relationships.befriend_half(acts.keys, intent)) == 1
-    assert await halves(acts) == (["bob"], ["alice"])
-    assert await acts.do(relationships.befriended(acts.keys, intent)) == 1
-    assert await waiting(acts) == []
-    # Both halves bear the same time, in the order of which lists are read.
-    scores = [
-        await acts.raw(user, "ZSCORE", acts.keys.user(user).friends, other)
-        for user, other in (("alice", "bob"), ("bob", "alice"))
-    ]
-    assert float(scores[0]) == float(scores[1])
-
-
-async def test_a_half_that_comes_late_loses_against_a_newer_one(acts: Acts) -> None:
-    added = intent_of("add", await decide(acts, "add"))
-    removed = intent_of("remove", await decide(acts, "remove"))
-    # The intent is the newest version's: the older writer may not clear it.
-    assert await acts.do(relationships.befriended(acts.keys, added)) == 0
-    assert await waiting(acts) == [removed]
-    assert await acts.do(relationships.befriend_half(acts.keys, removed)) == 1
-    assert await acts.do(relationships.befriend_half(acts.keys, added)) == 0
-    assert await halves(acts) == ([], [])
-    again = intent_of("add", await decide(acts, "add"))
-    assert await acts.do(relationships.befriend_half(acts.keys, again)) == 1
-    assert await acts.do(relationships.befriend_half(acts.keys, removed)) == 0
-    assert await acts.do(relationships.befriend_half(acts.keys, again)) == 0
-    assert await halves(acts) == (["bob"], ["alice"])
-
-
-async def test_the_end_of_a_friendship_that_never_was_leaves_nothing(acts: Acts) -> None:
-    assert await decide(acts, "remove") == [0, 0, b""]
-    assert await waiting(acts) == []
-    user = acts.keys.user("alice")
-    assert await acts.raw("alice", "EXISTS", user.friends, user.friend_versions) == 0
-
-
-async def test_the_limit_binds_new_friends_only(acts: Acts) -> None:
-    assert (await decide(acts, "add", 1))[0] == 0
-    # Once more: allowed, for the other half may be missing.
-    assert (await decide(acts, "add", 1))[0] == 0
-    reply = await acts.do(relationships.befriend(acts.keys, "add", "alice", "carol", 1))
-    assert reply == [Code.LIST_FULL]
-
-
-async def test_a_sweep_finishes_what_a_process_that_died_left_half_done(acts: Acts) -> None:
-    service = Relationships(acts.store, 100)
-    intent = intent_of("add", await decide(acts, "add"))
-    at_ms = int(intent.at) // 1000
-    # Too young: whoever began it is still at it.
-    assert await service.sweep(at_ms + INTENT_AGE_MS - 1) == 0
-    assert await halves(acts) == (["bob"], [])
-    assert await service.sweep(at_ms + INTENT_AGE_MS + 1) == 1
-    assert await halves(acts) == (["bob"], ["alice"])
-    assert await waiting(acts) == []
-    intent_of("remove", await decide(acts, "remove"))
-    assert await service.sweep(at_ms + 60 * INTENT_AGE_MS) == 1
-    assert await halves(acts) == ([], [])
-
-
-async def test_friendships_made_in_one_microsecond_do_not_share_a_place(acts: Acts) -> None:
-    for name in ("a1", "a2"):
-        intent = Intent(name, "bob", "add", "1", "1753000000000000")
-        assert await acts.do(relationships.befriend_half(acts.keys, intent)) == 1
-    first, place = relationships.parse_page(await acts.do(relationships.page(acts.keys, "bob", "friends", None, 1)), 1)
-    rest, end = relationships.parse_page(await acts.do(relationships.page(acts.keys, "bob", "friends", place, 1)), 1)
-    assert [entry.user for entry in first + rest] == ["a2", "a1"]
-    assert end is None
-
-
-async def test_the_service_makes_and_ends_friendships_both_ways(acts: Acts) -> None:
-    service = Relationships(acts.store, 100)
-    assert await service.befriend("bob", "alice")
-    assert not await service.befriend("alice", "bob")
-    assert await service.are_friends("alice", ["bob"]) == {"bob": True}
-    assert await service.are_friends("bob", ["alice"]) == {"alice": True}
-    await service.unfriend("bob", ["alice", "stranger", "bob"])
-    assert await halves(acts) == ([], [])
-    assert await waiting(acts) == []
+    await acts.register("bob")
+    assert await strict("allow", "add", "a1") == 1010
+    assert await strict("allow", "remove", "a1") == 1010
+    assert await strict("block", "add", "a1") == 0
+    await acts.do(relationships.set_allowlist(acts.keys, "bob", True))
+    assert await strict("block", "add", "a2") == 1011
+    assert await strict("block", "remove", "a1") == 1011
+    assert await strict("allow", "add", "a1") == 0
+    assert (await listed(acts, "block"), await listed(acts, "allow")) == (["a1"], ["a1"])

@@ -12,12 +12,13 @@ from gateway.cli.ctl.over import SETTINGS, Desk, Json, perform, unregistered
 from gateway.cli.ctl.report import Report, lines, noted, table
 from gateway.cli.failure import USAGE, Failed
 from gateway.cli.flags import Given, with_settings
-from gateway.services.relationships import Page, Relationships
+from gateway.services.relationships import Page
+from gateway.services.services import Services
 
 PAGE = 1000
 
 Limit = Annotated[int, Parameter(help="How many at most.")]
-Edit = Callable[[Relationships, str, tuple[str, ...]], Awaitable[object]]
+Edit = Callable[[Services, str, tuple[str, ...]], Awaitable[object]]
 
 
 def _edit(doc: str, told: str, act: Edit) -> Callable[..., int]:
@@ -27,7 +28,7 @@ def _edit(doc: str, told: str, act: Edit) -> Callable[..., int]:
             raise Failed("name a user, and then whom it is about: … USER TARGET …", status=USAGE)
 
         async def acted(desk: Desk) -> Report:
-            await act(desk.services.relationships, user, targets)
+            await act(desk.services, user, targets)
             strangers = await unregistered(desk, (user, *targets)) if act is _befriend else set()
             names = ", ".join(noted(target, target, strangers) for target in targets)
             return lines({"user": user, "targets": list(targets)}, [f"{noted(user, user, strangers)}: {told} {names}"])
@@ -75,19 +76,39 @@ def friends_list(given: Given, user: str, /, *, limit: Limit = 10_000, json: Jso
         rows: list[dict[str, object]] = []
         page: str | None = None
         while len(rows) < limit:
-            found = await desk.services.relationships.friends(user, page=page, limit=min(100, limit - len(rows)))
+            found = await desk.services.friends.page(user, page=page, limit=min(100, limit - len(rows)))
             rows += [dataclasses.asdict(each) for each in found.friends]
             page = found.page
             if page is None:
                 break
-        return table("friends", rows, ("user", "name", "added_at"), f"{user} has no friends")
+        return table("friends", rows, ("user", "name", "alias", "added_at"), f"{user} has no friends")
 
     return perform(given, (user,), json, act, changes=False)
 
 
-async def _befriend(relationships: Relationships, user: str, targets: tuple[str, ...]) -> None:
+async def _befriend(services: Services, user: str, targets: tuple[str, ...]) -> None:
     for target in targets:
-        await relationships.befriend(user, target)
+        await services.friends.befriend(user, target)
+
+
+async def _unfriend(services: Services, user: str, targets: tuple[str, ...]) -> None:
+    await services.friends.unfriend(user, targets)
+
+
+async def _block(services: Services, user: str, targets: tuple[str, ...]) -> None:
+    await services.relationships.block(user, targets)
+
+
+async def _unblock(services: Services, user: str, targets: tuple[str, ...]) -> None:
+    await services.relationships.unblock(user, targets)
+
+
+async def _allow(services: Services, user: str, targets: tuple[str, ...]) -> None:
+    await services.relationships.allow(user, targets)
+
+
+async def _disallow(services: Services, user: str, targets: tuple[str, ...]) -> None:
+    await services.relationships.disallow(user, targets)
 
 
 def _switch(doc: str, *, enabled: bool) -> Callable[..., int]:
@@ -116,23 +137,23 @@ COMMANDS: dict[str, tuple[str, dict[str, Callable[..., int]]]] = {
         {
             "list": friends_list,
             "add": _edit("Make two users friends, in both directions.", "now friends with", _befriend),
-            "remove": _edit("End friendships.", "no longer friends with", Relationships.unfriend),
+            "remove": _edit("End friendships.", "no longer friends with", _unfriend),
         },
     ),
     "blocklist": (
         "Blocklists: list, add, remove.",
         {
             "list": _listing("List whom a user has blocked, newest first.", "blocklist"),
-            "add": _edit("Block users on behalf of one.", "blocks", Relationships.block),
-            "remove": _edit("Unblock them.", "no longer blocks", Relationships.unblock),
+            "add": _edit("Block users on behalf of one.", "blocks", _block),
+            "remove": _edit("Unblock them.", "no longer blocks", _unblock),
         },
     ),
     "allowlist": (
         "Allowlists: list, add, remove, on, off.",
         {
             "list": _listing("List whom a user allows, newest first, and whether it binds.", "allowlist"),
-            "add": _edit("Allow users on behalf of one.", "allows", Relationships.allow),
-            "remove": _edit("Take them off.", "no longer allows", Relationships.disallow),
+            "add": _edit("Allow users on behalf of one.", "allows", _allow),
+            "remove": _edit("Take them off.", "no longer allows", _disallow),
             "on": _switch("Let only allowlisted senders reach these users.", enabled=True),
             "off": _switch("Let everybody reach them.", enabled=False),
         },
