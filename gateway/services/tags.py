@@ -26,7 +26,7 @@ class Tags:
         wanted = list(dict.fromkeys(tags))
         for index, tag in enumerate(wanted):
             if len(tag.encode()) > TAG_BYTES_MAX:
-                raise Refused(PARAMETER_TOO_LONG, f"tags[{index}]: is longer than {TAG_BYTES_MAX} bytes", "tags")
+                raise Refused(PARAMETER_TOO_LONG, f"tags[{index}]: is longer than {TAG_BYTES_MAX} bytes")
         calls = [accounts.tag(self._store.keys, user, wanted) for user in dict.fromkeys(users)]
         await self._store.execute_all(calls)
 

@@ -16,7 +16,7 @@ Tag = Annotated[
     Meta(
         min_length=1,
         max_length=40,
-        pattern=r"^[\w-]+$",
+        pattern=r"^[\w-]+$(?!\n)",
         description="At most 40 bytes; letters of any script, digits, _ and -.",
     ),
 ]

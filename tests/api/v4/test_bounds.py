@@ -9,7 +9,7 @@ import pytest
 from gateway.api import v4
 from tests.api.admin import Admin, refusal
 from tests.api.signing import signed
-from tests.api.v4 import test_bounds_words
+from tests.api.v4 import test_bounds_users, test_bounds_words
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -44,6 +44,12 @@ USER_LISTS: dict[str, tuple[str, dict[str, Any], int]] = {
     KICK: ("userIds", {}, 20),
     "/v4/user/soft-delete": ("userIds", {}, 100),
     "/v4/user/restore": ("userIds", {}, 100),
+    "/v4/user/delete": ("userIds", {}, 100),
+    "/v4/user/tag/batch/set": ("userIds", {"tags": []}, 1000),
+    "/v4/user/tag/batch/get": ("userIds", {}, 50),
+    "/v4/channel-type/mute/set": ("userIds", {"muteState": 1, "channelTypes": ["PERSON"]}, 1000),
+    "/v4/user/profile/batch/get": ("userIds", {}, 20),
+    "/v4/user/profile/delete": ("userIds", {}, 20),
 }
 ONE_USER: dict[str, dict[str, Any]] = {
     ISSUE: {"name": "A"},
@@ -64,6 +70,7 @@ ONE_USER: dict[str, dict[str, Any]] = {
     FRIENDS: {},
     "/v4/user/session/list": {},
     "/v4/user/token/revoke": {"tokenId": "t"},
+    "/v4/user/profile/set": {"userProfile": {"name": "A"}},
 }
 
 
@@ -175,7 +182,7 @@ async def test_other_fields(admin: Admin, path: str, body: dict[str, Any], code:
 async def test_every_operation_is_in_a_table() -> None:
     takes_nothing = {"/v4/app/setting/get", "/v4/app/stats"}
     served = {path for row in v4.OPERATIONS for path in row.paths}
-    elsewhere = test_bounds_words.PATHS
+    elsewhere = test_bounds_users.PATHS | test_bounds_words.PATHS
     assert served - takes_nothing - elsewhere == {*USER_LISTS, *ONE_USER, BANS, "/v4/app/setting/set"}
 
 
