@@ -10,6 +10,8 @@ from cyclopts import Parameter
 
 from gateway.cli.failure import FAILED
 from gateway.cli.flags import sections, shown_default
+from gateway.cli.operations import operations
+from gateway.cli.proofs import proofs
 from gateway.config import Setting
 from gateway.metrics import COUNTERS
 from gateway.node import GAUGES
@@ -40,7 +42,7 @@ def docs(
     root: Annotated[Path, Parameter(help="The repository.")] = Path(),
 ) -> int:
     """Write the generated documents into docs/."""
-    stale = {path: text for path, text in documents().items() if _read(root / path) != text}
+    stale = {path: text for path, text in documents(root).items() if _read(root / path) != text}
     if check:
         for path in stale:
             sys.stderr.write(f"gateway: {path} is stale: run gateway docs\n")
@@ -52,9 +54,18 @@ def docs(
     return 0
 
 
-def documents() -> dict[str, str]:
-    """Path in the repository → text, of every generated document."""
-    return {**schema.documents(), "docs/config.md": settings(), "docs/metrics.md": metrics()}
+def documents(root: Path) -> dict[str, str]:
+    """Path in the repository → text, of every generated document.
+
+    Args:
+        root: the repository, whose tests prove what is served.
+    """
+    return {
+        **schema.documents(),
+        "docs/config.md": settings(),
+        "docs/metrics.md": metrics(),
+        "docs/server-api.md": operations(proofs(root)),
+    }
 
 
 def settings() -> str:
