@@ -24,6 +24,7 @@ SECTIONS: Mapping[str, str] = {
     "auth_timeout_s": "One connection",
     "inbox_max": "What is kept",
     "list_call_max": "Admin side",
+    "webhook_url": "Webhooks",
     "drain_s": "Stopping and logging",
 }
 """The setting that begins each section of the help and of docs/config.md."""
@@ -120,4 +121,6 @@ def shown_default(row: Setting) -> str:
         return "none"
     if isinstance(row.default, bool):
         return "yes" if row.default else "no"
+    if isinstance(row.default, tuple):
+        return ",".join(row.default)
     return f"{row.default:g}" if isinstance(row.default, float) else str(row.default)

@@ -153,6 +153,23 @@ def _jwks_url(config: Config) -> str | None:
     return "must begin with https:// (http:// only for this machine): who can change the answer can sign tokens"
 
 
+def _web_address(name: str) -> Rule:
+    def check(config: Config) -> str | None:
+        address: str | None = getattr(config, name)
+        if address is None:
+            return None
+        try:
+            url = urlsplit(address)
+            host, port = url.hostname, url.port
+        except ValueError as error:
+            return f"is not a URL: {error}"
+        if url.scheme in ("http", "https") and host and port != 0 and not url.fragment:
+            return None
+        return "must begin with https:// or http:// and name a host, without a #fragment"
+
+    return check
+
+
 def _admin_exposed(config: Config) -> str | None:
     if not config.v1_enabled or config.insecure_admin or config.tls_cert or is_loopback(config.admin_host):
         return None
@@ -203,6 +220,9 @@ RULES: Rules = (
     (("reconnect_min_ms", "reconnect_max_ms"), _at_most("reconnect_min_ms", "reconnect_max_ms")),
     (("body_bytes_max", "frame_bytes_max"), _body),
     (("replay_cache", "signature_window_s"), _replays),
+    (("webhook_url",), _web_address("webhook_url")),
+    (("webhook_v1_status_url",), _web_address("webhook_v1_status_url")),
+    (("webhook_v1_friendship_url",), _web_address("webhook_v1_friendship_url")),
     (("admin_host", "v1_enabled", "insecure_admin", "tls_cert"), _admin_exposed),
     (("v1_app_secret", "app_secret", "previous_app_secret"), _v1_secret),
 )

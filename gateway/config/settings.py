@@ -161,6 +161,13 @@ class Config:
     inbox_max: Annotated[int, _about("Unacked messages of one user.", 1, 10_000_000)] = 10_000
     retention_days: Annotated[int, _about("How long messages are kept.", 1, 3650)] = 7
     list_max: Annotated[int, _about("Entries of a blocklist, an allowlist, a friend list.", 1, 1_000_000)] = 3000
+    broadcasts_max: Annotated[int, _about("Broadcasts that still reach somebody.", 1, 100_000)] = 1000
+    broadcast_users_per_s: Annotated[
+        int, _about("How many of its users a node brings a broadcast to a second.", 1, 1_000_000)
+    ] = 2000
+    broadcast_bytes_per_s: Annotated[
+        int, _about("How many bytes of broadcasts a node brings to its users a second.", 1, 1024 * MIB)
+    ] = 32 * MIB
     words_max: Annotated[int, _about("Profanity words.", 1, 100_000)] = 1000
 
     # The admin side.

@@ -20,14 +20,24 @@ class Refusal(Exception):
         reason: what was wrong, for a person.
         until: Unix ms at which the refusal ends by itself (a ban), when known.
         retry_after_ms: when it makes sense to come again.
+        extra: what the app's own server says to the client.
     """
 
-    def __init__(self, code: int, reason: str, *, until: int | None = None, retry_after_ms: int | None = None) -> None:
+    def __init__(
+        self,
+        code: int,
+        reason: str,
+        *,
+        until: int | None = None,
+        retry_after_ms: int | None = None,
+        extra: str | None = None,
+    ) -> None:
         super().__init__(f"{code}: {reason}")
         self.code = code
         self.reason = reason
         self.until = until
         self.retry_after_ms = retry_after_ms
+        self.extra = extra
 
     @property
     def http_status(self) -> int:

@@ -116,6 +116,10 @@ class Wire(Protocol):
 
     address: str
 
+    @property
+    def peer(self) -> str:
+        """Address and port."""
+
     def wake(self) -> None:
         """Something waits in ``data_to_send``: transmit it before this loop turn ends."""
 
@@ -161,19 +165,25 @@ class Session:
     """One authenticated (or still to be authenticated) connection.
 
     Attributes:
+        announced: the incarnation under which the session was last said to be online; "" before that.
+        closing: how it was ended, once the gateway has.
         forwarded: the last inbox entry that was sent to the client.
         seen: while catching up, the highest live push that was held back because the replay will bring it.
+        early: pushes that are in no inbox and came before the session was let in; None = there were none.
         echoes: whether the user has another device, so that what this one sends is echoed.
         pending: store calls outstanding on this session's behalf.
     """
 
     __slots__ = (
         "address",
+        "announced",
         "bad_commands",
         "bucket",
         "catching_up",
+        "closing",
         "connected_at",
         "device",
+        "early",
         "echoes",
         "epoch",
         "expires_at",
@@ -219,6 +229,8 @@ class Session:
         self.limits = limits
         self.handlers = handlers
         self.state = State.AWAITING_TOKEN
+        self.announced = ""
+        self.closing: Closing | None = None
         self.gate = OPEN_GATE
         self.user = ""
         self.device: str | None = None
@@ -234,6 +246,7 @@ class Session:
         self.epoch = ""
         self.forwarded: StreamId = START
         self.seen: StreamId = START
+        self.early: list[bytes] | None = None
         self.catching_up = False
         self.watching: set[str] | None = None
         self.timer: Any = None
@@ -343,7 +356,11 @@ class Session:
     def refuse(self, command_id: str | None, refusal: Refusal) -> None:
         """Answers a command with ``error``; alone of all messages it passes while the session is fenced."""
         error = replies.Error(
-            code=int(refusal.code), reason=refusal.reason, id=command_id, retry_after_ms=refusal.retry_after_ms
+            code=int(refusal.code),
+            reason=refusal.reason,
+            id=command_id,
+            retry_after_ms=refusal.retry_after_ms,
+            extra=refusal.extra,
         )
         self._queue(replies.encode(error), self.outgoing)
 
@@ -434,6 +451,7 @@ class Session:
             self.outgoing = []
             self.outgoing_bytes = 0
         self.withheld = None
+        self.closing = closing
         self._end()
         self.wire.close(closing)
 

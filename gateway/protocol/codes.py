@@ -23,6 +23,7 @@ class Code(enum.IntEnum):
     STORE_UNAVAILABLE = 503
     OUTCOME_UNKNOWN = 504
     MUTED = 20106
+    CONTENT_REFUSED = 20113
     SENDING_TOO_FAST = 20604
     INBOX_FULL = 20607
     NOT_FRIENDS = 25469
@@ -48,9 +49,13 @@ MEANINGS: dict[Code, str] = {
     Code.BLOCKED: "the sender is on the recipient's blocklist",
     Code.NOT_ALLOWED: "the recipient takes allowlisted senders only",
     Code.TOO_MANY_CONNECTS: "this address connects too fast, or has too many connections",
-    Code.STORE_UNAVAILABLE: "the store is away, or the node is full or drains; nothing was written: try again",
+    Code.STORE_UNAVAILABLE: (
+        "the store is away, the node is full or drains, or the app's server does not answer a message's check; nothing "
+        "was written: try again"
+    ),
     Code.OUTCOME_UNKNOWN: "no answer came in time: repeat with the same `key` and `retry`",
     Code.USER_LIMIT: "the development environment has as many users as it may have",
+    Code.CONTENT_REFUSED: "the app's own server, asked before the message passed, refused it",
     Code.MUTED: "the sender is muted in direct messages",
     Code.SENDING_TOO_FAST: "sending too fast; `retry_after_ms` says when to go on",
     Code.INBOX_FULL: "the unacked part of the recipient's inbox is at its limit",

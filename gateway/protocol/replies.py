@@ -11,7 +11,8 @@ from gateway.protocol.commands import Platform
 class Sent(Struct, tag="sent", frozen=True, omit_defaults=True):
     """The message is stored in the recipient's inbox (or, ephemeral, handed on).
 
-    `code` is there, and 21502, when words in the body were replaced and the message was stored so.
+    `code` is there, and 21502, when words in the body were replaced and the message was stored so. `extra` is what the
+    app's own server, asked before the message passed, says to its sender.
     """
 
     id: str
@@ -19,15 +20,20 @@ class Sent(Struct, tag="sent", frozen=True, omit_defaults=True):
     sent_at: int
     online: bool
     code: int | None = None
+    extra: str | None = None
 
 
 class Error(Struct, tag="error", frozen=True, omit_defaults=True):
-    """The command was refused; nothing was written, except where `code` is 504 (outcome unknown)."""
+    """The command was refused; nothing was written, except where `code` is 504 (outcome unknown).
+
+    `extra` is what the app's own server says to the sender of a message that it refused.
+    """
 
     code: int
     reason: str
     id: str | None = None
     retry_after_ms: int | None = None
+    extra: str | None = None
 
 
 class Pong(Struct, tag="pong", frozen=True, omit_defaults=True):

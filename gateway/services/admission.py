@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from gateway.core.claims import Claims, Verifier
@@ -12,10 +13,12 @@ from gateway.protocol import codes, commands, pushes, replies
 from gateway.protocol.codes import Code
 from gateway.services import refusals
 from gateway.services.accounts import Accounts
+from gateway.services.announcing import Announcing
 from gateway.services.context import NodeContext
 from gateway.services.errors import Refused
 from gateway.services.inbox import Inbox
 from gateway.services.leases import forget_sessions
+from gateway.services.outbox import LOGGED_OUT, OFFLINE
 from gateway.services.presence import Watching
 from gateway.store import accounts, messages, sessions
 from gateway.store.errors import StoreError
@@ -35,21 +38,32 @@ class Admission:
         verifier: judges tokens.
         inbox: replays what waited.
         watching: forgets what an ended session watched.
+        announcing: brings broadcasts to who comes.
         register: the admin service that registers a user in the development environment, where users are counted.
 
     Attributes:
         leaving: disconnects that Redis has not answered yet.
+        on_left: told of every session that has left.
         unheard: partitions in which one was not carried out, so that Redis may list a session that is gone.
     """
 
     def __init__(
-        self, context: NodeContext, verifier: Verifier, inbox: Inbox, watching: Watching, register: Accounts
+        self,
+        context: NodeContext,
+        verifier: Verifier,
+        inbox: Inbox,
+        watching: Watching,
+        announcing: Announcing,
+        register: Accounts,
     ) -> None:
         self._context = context
         self._verifier = verifier
         self._inbox = inbox
         self._watching = watching
+        self._announcing = announcing
+        self._outbox = context.outbox
         self.leaving = 0
+        self.on_left: list[Callable[[Session], None]] = []
         self.unheard: set[int] = set()
         self._accounts = register
 
@@ -178,7 +192,7 @@ class Admission:
         self.leave(session)
 
     def _admit(self, session: Session, reply: list[Any]) -> None:
-        _, connected_at, epoch, start, head, recovered, muted, order, others = reply
+        _, connected_at, epoch, start, head, recovered, muted, order, others, heard = reply
         context = self._context
         session.connected_at = connected_at
         session.order = order.decode()
@@ -190,6 +204,9 @@ class Admission:
         session.move(Event.ADMITTED)
         session.wire.admitted()
         METRICS.sessions_opened += 1
+        session.announced = context.bus.incarnation
+        if self._outbox.statuses:
+            self._outbox.online(session, session.announced)
         config = context.config
         session.reply(
             pushes.Welcome(
@@ -208,6 +225,7 @@ class Admission:
         )
         # After the welcome, which is the first push even when the token ends within a minute.
         self._arm(session, context.clock.now())
+        self._announcing.came(session, messages.parse_id(heard))
         self._inbox.catch_up(session, end)
 
     # Staying.
@@ -304,6 +322,11 @@ class Admission:
             return
         METRICS.sessions_closed += 1
         self._watching.leave(session)
+        for told in self.on_left:
+            told(session)
+        if self._outbox.statuses and session.announced:
+            self._outbox.offline(session.user, session.id, session.announced, _status_of(session))
+        self._announcing.left(session)
         self.leaving += 1
         call = sessions.disconnect(self._context.keys, session.user, session.id, self._context.bus.incarnation)
         self._context.bus.call(call, self._left, call.place, urgent=True)
@@ -337,3 +360,9 @@ class Admission:
                 )
             except StoreError:
                 self._forget_later(partition)
+
+
+def _status_of(session: Session) -> str:
+    """What the end of a session is told as: a soft deletion logs out."""
+    closing = session.closing
+    return LOGGED_OUT if closing is not None and closing.code == Code.DEACTIVATED else OFFLINE

@@ -13,6 +13,7 @@ from gateway.config import Config
 from gateway.core.hub import Hub
 from gateway.core.timers import TimerWheel
 from gateway.services.clock import Clock
+from gateway.services.outbox import Outbox
 from gateway.services.settings import Settings
 from gateway.store.bus import Bus
 from gateway.store.keys import Keys
@@ -33,6 +34,7 @@ class NodeContext:
     hub: Hub
     wheel: TimerWheel
     settings: Settings
+    outbox: Outbox
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:

@@ -14,6 +14,7 @@ import structlog
 
 from gateway.metrics import METRICS
 from gateway.services.context import NodeContext
+from gateway.services.outbox import Outbox
 from gateway.store import nodes, sessions
 from gateway.store.errors import OutcomeUnknown, StoreError, StoreRefused, StoreUnavailable
 from gateway.store.store import Store
@@ -153,15 +154,15 @@ class Leases:
 
     async def _reap(self, dead: str) -> None:
         try:
-            await reap(self._context.store, dead, self._context.bus.incarnation)
+            await reap(self._context.store, dead, self._context.bus.incarnation, self._context.outbox)
         except StoreError as error:
             log.warning("reaping is interrupted; it will be tried again", node=dead, reason=str(error))
         finally:
             self._reaping.discard(dead)
 
 
-async def reap(store: Store, dead: str, claimant: str) -> int:
-    """Removes the sessions of an ended incarnation; its users go offline, their watchers hear it.
+async def reap(store: Store, dead: str, claimant: str, outbox: Outbox) -> int:
+    """Removes the sessions of an ended incarnation; its users go offline, their watchers and the app's server hear it.
 
     Returns:
         How many were removed.
@@ -178,15 +179,29 @@ async def reap(store: Store, dead: str, claimant: str) -> int:
             if not await store.execute(nodes.claim(keys, dead, claimant)):
                 return removed
             renewed_at = loop.time()
-        removed += await forget_sessions(store, partition, dead, None)
+        removed += await forget_sessions(store, partition, dead, None, outbox)
     await store.execute(nodes.bury(keys, dead))
     METRICS.sessions_reaped += removed
     log.info("a dead node was reaped", node=dead, sessions=removed)
     return removed
 
 
-async def forget_sessions(store: Store, partition: int, incarnation: str, keep: Callable[[str], bool] | None) -> int:
-    """Disconnects what an incarnation holds in a partition, except what ``keep`` says yes to by session id."""
+async def forget_sessions(
+    store: Store,
+    partition: int,
+    incarnation: str,
+    keep: Callable[[str], bool] | None,
+    outbox: Outbox | None = None,
+) -> int:
+    """Disconnects what an incarnation holds in a partition.
+
+    Args:
+        keep: says by session id what is left as it is.
+        outbox: gets the ends of sessions that nobody else will tell.
+
+    Returns:
+        How many were removed.
+    """
     keys = store.keys
     removed = 0
     cursor = "0"
@@ -198,6 +213,11 @@ async def forget_sessions(store: Store, partition: int, incarnation: str, keep: 
             replies = await store.execute_all(
                 [sessions.disconnect(keys, user, session, incarnation) for user, session in gone]
             )
-            removed += sum(int(reply) for reply in replies)
+            removed += sum(int(reply) == sessions.REMOVED for reply in replies)
+            if outbox is not None and outbox.statuses:
+                for (user, session), reply in zip(gone, replies, strict=True):
+                    # Not there any more: a newer session took its place while its own node was dead already.
+                    if int(reply) in (sessions.REMOVED, sessions.NOT_THERE):
+                        outbox.offline(user, session, incarnation)
         if cursor == "0":
             return removed

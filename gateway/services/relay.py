@@ -18,20 +18,30 @@ from gateway.metrics import METRICS
 from gateway.protocol import commands, replies
 from gateway.protocol.codes import Code
 from gateway.services import refusals
+from gateway.services.checks import Candidate, Checks
 from gateway.services.context import NodeContext
+from gateway.services.outbox import Message, system_of
 from gateway.services.words import Words
 from gateway.store import messages
 from gateway.store.keys import Keys
 
 _json = msgspec.json.Encoder().encode
 
+_Outstanding = tuple[Session, str, str, int, bytes | None, int | None, str | None, tuple[str, str, bytes] | None]
+"""What is kept of a message until the store answers: session, command id, message id, Unix ms, the tail to echo, what
+`sent` says besides (code, extra), and recipient, kind and body where the app's server is told of them."""
+
 
 class Relay:
     """This node's part in relaying."""
 
-    def __init__(self, context: NodeContext, words: Words) -> None:
+    def __init__(self, context: NodeContext, words: Words, checks: Checks | None = None) -> None:
         self._context = context
         self._words = words
+        self._outbox = context.outbox
+        self._checks = checks
+        if checks is not None:
+            checks.passed = self._passed
         self._keys: Keys = context.keys
         self._post = context.bus.post
         self._hub = context.hub
@@ -48,10 +58,25 @@ class Relay:
         code = None
         if (lexicon := self._words.lexicon) is not None:
             body, code = self._clean(lexicon, body)
-        flags = self._flags(session, command, now)
+        if command.retry:
+            _charge_retry(session, command, now)
         key = command.key
+        mid = uuid7(self._clock.wall_ms()) if key is None else mid_of(session.user, command.to, key)
+        if self._outbox.checks and self._checks is not None:
+            self._checks.add(Candidate(session, command, body, mid, code))
+        else:
+            self._forward(session, command, body, mid, code, None)
+
+    def _passed(self, candidate: Candidate) -> None:
+        """The app's server lets a message pass; nobody waits for the handler that it came through."""
+        session, command = candidate.session, candidate.command
+        self._forward(session, command, candidate.body, candidate.mid, candidate.code, candidate.extra)
+
+    def _forward(
+        self, session: Session, command: commands.Send, body: bytes, mid: str, code: int | None, extra: str | None
+    ) -> None:
         now_ms = self._clock.wall_ms()
-        mid = uuid7(now_ms) if key is None else mid_of(session.user, command.to, key)
+        flags = self._flags(session, command)
         tail = b'"mid":"%b","from":%b,"to":%b,"kind":%b,"body":%b}' % (
             mid.encode(),
             _json(session.user),
@@ -74,7 +99,8 @@ class Relay:
         session.pending += 1
         # A user with one device pays nothing for the echo but this look.
         echo = tail if session.echoes and not command.ephemeral and command.to != session.user else None
-        self._post(partition, call, self._relayed, (session, command.id, mid, now_ms, echo, code))
+        told = (command.to, command.kind, body) if self._outbox.messages else None
+        self._post(partition, call, self._relayed, (session, command.id, mid, now_ms, echo, code, extra, told))
 
     def _clean(self, lexicon: Lexicon, body: bytes) -> tuple[bytes, int | None]:
         """The body without profanity words, and what `sent` says of it."""
@@ -90,23 +116,18 @@ class Relay:
         METRICS.messages_word_replaced += 1
         return cleaned, Code.PROFANITY_REPLACED
 
-    def _flags(self, session: Session, command: commands.Send, now: float) -> str:
+    def _flags(self, session: Session, command: commands.Send) -> str:
         flags = "f" if self._settings.live.friends_only else ""
         if session.muted:
             flags += "m"
         if command.retry:
-            if command.key is None:
-                raise Refusal(Code.MALFORMED, "$.key: a retry needs the key of the first try")
-            wait = session.bucket.take(RETRY_COST - 1.0, now)
-            if wait > 0.0:
-                raise Refusal(Code.SENDING_TOO_FAST, "sending too fast", retry_after_ms=int(wait * 1000) + 1)
             flags += "r"
         if command.ephemeral:
             flags += "e"
         return flags
 
-    def _relayed(self, context: tuple[Session, str, str, int, bytes | None, int | None], reply: Any) -> None:
-        session, command_id, mid, now_ms, echo, code = context
+    def _relayed(self, context: _Outstanding, reply: Any) -> None:
+        session, command_id, mid, now_ms, echo, code, extra, told = context
         if isinstance(reply, Exception):
             METRICS.messages_refused += 1
             session.refuse(command_id, refusals.of_fault(reply))
@@ -114,13 +135,22 @@ class Relay:
             METRICS.messages_relayed += 1
             place = reply[1]
             sent_at = int(place[: place.index(b"-")]) if place else now_ms
-            session.reply(replies.Sent(command_id, mid, sent_at, reply[2] > 0, code))
+            session.reply(replies.Sent(command_id, mid, sent_at, reply[2] > 0, code, extra))
             if echo is not None:
                 self._echo(session, echo)
+            if told is not None:
+                self._tell(session, mid, sent_at, code, told)
         else:
             METRICS.messages_refused += 1
             session.refuse(command_id, refusals.of_code(reply[0]))
         session.settle()
+
+    def _tell(self, session: Session, mid: str, sent_at: int, code: int | None, told: tuple[str, str, bytes]) -> None:
+        """Queues the message for the app's server."""
+        to, kind, body = told
+        profanity = 2 if code == Code.PROFANITY_REPLACED else 0
+        message = Message(session.user, to, kind, body, mid, sent_at, system_of(session.platform), profanity)
+        self._outbox.put(message.event())
 
     def _echo(self, session: Session, tail: bytes) -> None:
         """Puts the message into the sender's own inbox, for the sender's other devices."""
@@ -171,6 +201,15 @@ class Relay:
         for session in sessions:
             if session.deliver(place, push):
                 METRICS.messages_delivered += 1
+
+
+def _charge_retry(session: Session, command: commands.Send, now: float) -> None:
+    """A retry takes more of the sender's rate, because it searches."""
+    if command.key is None:
+        raise Refusal(Code.MALFORMED, "$.key: a retry needs the key of the first try")
+    wait = session.bucket.take(RETRY_COST - 1.0, now)
+    if wait > 0.0:
+        raise Refusal(Code.SENDING_TOO_FAST, "sending too fast", retry_after_ms=int(wait * 1000) + 1)
 
 
 def mid_of(sender: str, to: str, key: str) -> str:

@@ -14,6 +14,7 @@ from gateway.protocol import codes
 from gateway.protocol.codes import Code
 from gateway.services import refusals
 from gateway.services.admission import Admission
+from gateway.services.announcing import Announcing
 from gateway.services.context import NodeContext
 from gateway.services.inbox import Inbox
 from gateway.services.leases import forget_sessions
@@ -33,11 +34,14 @@ RETRY_S = 0.5
 class Resync:
     """Fences sessions when their link breaks, and brings them back when it is up again."""
 
-    def __init__(self, context: NodeContext, admission: Admission, inbox: Inbox, watching: Watching) -> None:
+    def __init__(
+        self, context: NodeContext, admission: Admission, inbox: Inbox, watching: Watching, announcing: Announcing
+    ) -> None:
         self._context = context
         self._admission = admission
         self._inbox = inbox
         self._watching = watching
+        self._announcing = announcing
         self._waiting: dict[str, Session] = {}
         self._under_way = 0
         self._going = False
@@ -111,9 +115,18 @@ class Resync:
             else:
                 METRICS.sessions_reclaimed += 1
                 session.muted = bool(reply[1])
+                if reply[4]:
+                    # Others took this node for dead and told that the session had ended.
+                    self._tell_online(session)
                 session.unfence(self._context.clock.now())
+                self._announcing.came(session, messages.parse_id(reply[3]))
                 self._inbox.catch_up(session, messages.parse_id(reply[2]))
         self._go_on()
+
+    def _tell_online(self, session: Session) -> None:
+        session.announced = self._context.bus.incarnation
+        if self._context.outbox.statuses:
+            self._context.outbox.online(session, session.announced)
 
     def _again(self, session: Session, now: float) -> None:
         if session.state is State.FENCED:

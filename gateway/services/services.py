@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from gateway.config import Config, Credentials
 from gateway.services.accounts import Accounts
 from gateway.services.bans import Bans
+from gateway.services.broadcasts import Broadcasts
+from gateway.services.content import Contents
 from gateway.services.control import Control
 from gateway.services.deletion import Deletion
 from gateway.services.drops import Drops
 from gateway.services.friends import Friends
 from gateway.services.history import Histories
 from gateway.services.messages import Messages
+from gateway.services.outbox import Outbox
 from gateway.services.presence import Presence
 from gateway.services.profiles import Profiles
 from gateway.services.rates import Rates, Replays
@@ -30,11 +33,13 @@ class Services:
 
     accounts: Accounts
     bans: Bans
+    broadcasts: Broadcasts
     control: Control
     friends: Friends
     deletion: Deletion
     histories: Histories
     messages: Messages
+    outbox: Outbox
     presence: Presence
     profiles: Profiles
     rates: Rates
@@ -50,23 +55,28 @@ class Services:
         """Builds them."""
         drops = Drops(store, config.drop_wait_s)
         settings = Settings(store, config)
+        words = Words(store, config.words_max)
+        contents = Contents(words, settings, config.body_bytes_max)
         accounts = Accounts(store, config)
-        relationships = Relationships(store, settings, config.list_max)
+        outbox = Outbox(store, config, settings)
+        friends = Friends(store, settings, config.list_max)
         return cls(
             accounts=accounts,
             bans=Bans(store, drops),
+            broadcasts=Broadcasts(store, settings, contents, config),
             control=Control(store, drops),
-            friends=Friends(store, settings, config.list_max),
-            deletion=Deletion(store, drops, relationships, config),
+            friends=friends,
+            deletion=Deletion(store, drops, friends, config),
             histories=Histories(store),
-            messages=Messages(store, settings, config),
+            messages=Messages(store, settings, contents, config),
+            outbox=outbox,
             presence=Presence(store),
             profiles=Profiles(store, settings),
             rates=Rates(store, config.rate_limits),
-            relationships=relationships,
+            relationships=Relationships(store, settings, config.list_max),
             replays=Replays(store, config.signature_window_s),
             settings=settings,
             tags=Tags(store),
             tokens=Tokens(store, drops, accounts, settings, credentials, config.token_lifetime_s),
-            words=Words(store, config.words_max),
+            words=words,
         )

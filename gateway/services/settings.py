@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Literal, get_args
 
 import msgspec
 import orjson
 from msgspec import Struct
 
-from gateway.config import Config
+from gateway.config import Config, WebhookEvent
 from gateway.services.errors import PARAMETER_INVALID, Refused
 from gateway.store import keys as names
 from gateway.store import settings
@@ -32,6 +33,8 @@ class LiveSettings(Struct, frozen=True, forbid_unknown_fields=True, rename="came
         strict_list_mode: an allowlist is managed only while it is on, a blocklist only while the allowlist is off.
         strict_ext_keys: keys of custom attributes (of profiles and of friends) begin with ``ext_``.
         words_bind_server_sends: profanity words hold for what the Server API sends as well.
+        webhook_events: what the app's server is told, and asked.
+        webhook_server_messages: it is told of messages that the Server API sent, too.
     """
 
     friends_only: bool = False
@@ -43,6 +46,8 @@ class LiveSettings(Struct, frozen=True, forbid_unknown_fields=True, rename="came
     strict_list_mode: bool = False
     strict_ext_keys: bool = True
     words_bind_server_sends: bool = False
+    webhook_events: tuple[WebhookEvent, ...] = ()
+    webhook_server_messages: bool = False
 
     @property
     def retention_ms(self) -> int:
@@ -65,9 +70,18 @@ class Settings:
     def __init__(self, store: Store, config: Config) -> None:
         self._store = store
         self._default = LiveSettings(
-            send_rate_per_second=config.send_rate_per_s, offline_retention_days=config.retention_days
+            send_rate_per_second=config.send_rate_per_s,
+            offline_retention_days=config.retention_days,
+            webhook_events=config.webhook_events,
+            webhook_server_messages=config.webhook_server_messages,
         )
         self.live = self._default
+        self._followers: list[Callable[[LiveSettings], None]] = []
+
+    def follow(self, follower: Callable[[LiveSettings], None]) -> None:
+        """Tells ``follower`` the settings in force, now and whenever others are put in force."""
+        self._followers.append(follower)
+        follower(self.live)
 
     async def get(self) -> dict[str, Any]:
         """All settings, by their camelCase names."""
@@ -83,7 +97,11 @@ class Settings:
         stored = settings.parse_read(reply)
         values = msgspec.to_builtins(self._default)
         values |= {name: orjson.loads(stored[name]) for name in FIELDS if name in stored}
-        self.live = msgspec.convert(values, LiveSettings)
+        live = msgspec.convert(values, LiveSettings)
+        if live != self.live:
+            self.live = live
+            for follower in self._followers:
+                follower(live)
 
     async def set(self, changes: dict[str, Any]) -> dict[str, Any]:
         """Changes a subset and tells every node.

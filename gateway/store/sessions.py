@@ -76,14 +76,18 @@ def connect(
 ) -> Call:
     """May this session live; if so it does from here on.
 
-    The reply is ``[0, connected_at, epoch, start, head, recovered, muted, order, others]`` or ``[code, until]``.
+    The reply is ``[0, connected_at, epoch, start, head, recovered, muted, order, others, broadcast_seen]`` or
+    ``[code, until]``.
     """
     epoch, place = since or ("", "")
     return _registration(keys, "connect", session, incarnation, device_policy, sessions_max, epoch, place, retention_ms)
 
 
 def reclaim(keys: Keys, session: Session, incarnation: str, *, device_policy: str) -> Call:
-    """Registers a session again after a break; the reply is ``[0, muted, head]`` or ``[code, until]``."""
+    """Registers a session again after a break.
+
+    The reply is ``[0, muted, head, broadcast_seen]`` or ``[code, until]``.
+    """
     return _registration(
         keys, "reclaim", session, incarnation, device_policy, 0, session.order, "", session.connected_at
     )
@@ -103,8 +107,12 @@ def refresh(keys: Keys, session: Session, incarnation: str, issued_at: int, jti:
     )
 
 
+REMOVED, NOT_THERE, ANOTHERS = 1, 2, 0
+"""What ``disconnect`` replies: done; the session is not there any more; another incarnation holds it."""
+
+
 def disconnect(keys: Keys, user_id: str, session_id: str, incarnation: str) -> Call:
-    """Removes a session if it is still that incarnation's; the reply is 1 or 0."""
+    """Removes a session if it is still that incarnation's; replies as above."""
     user = keys.user(user_id)
     return function(
         user.partition,

@@ -221,6 +221,13 @@ class Connection(asyncio.Protocol):
 
     # core.session.Wire
 
+    @property
+    def peer(self) -> str:
+        peer = self.transport.get_extra_info("peername") if self.transport is not None else None
+        if not peer:
+            return self.address
+        return f"[{peer[0]}]:{peer[1]}" if ":" in peer[0] else f"{peer[0]}:{peer[1]}"
+
     def wake(self) -> None:
         if not self.dirty:
             self.dirty = True

@@ -83,6 +83,7 @@ class _Socket:
     """Where the session's socket would be."""
 
     address = "192.0.2.7"
+    peer = "192.0.2.7:5000"
 
     def wake(self) -> None: ...
     def close(self, closing: object) -> None: ...

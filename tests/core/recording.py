@@ -16,6 +16,7 @@ class RecordingWire:
     """What core.session.Wire asks for; `asked` is everything in order."""
 
     address = "192.0.2.1"
+    peer = "192.0.2.1:5000"
 
     def __init__(self) -> None:
         self.asked: list[str] = []

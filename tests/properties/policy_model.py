@@ -252,7 +252,9 @@ class Model:
     def disconnect(self, session: Live, node: str) -> int:
         user = self.users[session.user]
         held = user.sessions.get(session.id)
-        if held is None or held.node != node:
+        if held is None:
+            return 2
+        if held.node != node:
             return 0
         before = list(user.sessions.values())
         del user.sessions[session.id]

@@ -32,6 +32,7 @@ class SilentWire:
     """A session's shell that nobody listens to: these sessions live in Redis only."""
 
     address = "192.0.2.7"
+    peer = "192.0.2.7:5000"
 
     def wake(self) -> None: ...
     def close(self, closing: object) -> None: ...
@@ -137,9 +138,8 @@ class Acts:
         return list(await self.do(Call(place, command)))
 
     async def entries(self, user: str) -> list[messages.Entry]:
-        """The inbox. redis-py gives an entry as a dict; the hot link, for which ``parse_read`` is, as a list."""
-        reply = await self.do(messages.read(self.keys, user, (0, 0), 1000))
-        return messages.parse_read([(place, [*fields.items()][0]) for place, fields in reply])
+        """The inbox."""
+        return messages.parse_read(await self.do(messages.read(self.keys, user, (0, 0), 1000)))
 
     async def inbox(self, user: str) -> list[str]:
         """The mids waiting."""

@@ -7,6 +7,7 @@ import pytest
 from gateway.protocol import pushes
 from gateway.protocol.codes import Code
 from gateway.store import accounts, drops, messages, relationships, sessions
+from gateway.store.sessions import NOT_THERE
 from tests.store.acts import DAY_MS, NODE, NOW_MS, OTHER, Acts, session
 
 AWKWARD = "a+b=c_d.e@f-G"
@@ -225,7 +226,7 @@ async def test_presence_is_published_on_real_changes_only_and_its_version_rises(
         # A session that replaces itself changes nothing that a watcher sees.
         again = await acts.joined(AWKWARD, "s4", OTHER, platform="web", device="d1")
         assert await said() == []
-        assert await acts.disconnect(one) == 0
+        assert await acts.disconnect(one) == NOT_THERE
         assert await said() == []
         assert await acts.disconnect(three) == 1
         assert await said() == [(True, ["web"])]
@@ -248,7 +249,7 @@ async def test_only_the_incarnation_that_owns_a_session_ends_it(acts: Acts) -> N
     assert await acts.online("bob") == ["s1"]
     assert await acts.field("bob", "nodes") == NODE
     assert await acts.disconnect(who, NODE) == 1
-    assert await acts.disconnect(who, NODE) == 0
+    assert await acts.disconnect(who, NODE) == NOT_THERE
     assert await acts.online("bob") == []
 
 
@@ -301,13 +302,13 @@ async def test_a_reclaimed_session_is_registered_again_as_it_was(acts: Acts) -> 
     place = (await acts.send("alice", "bob"))[1]
     async with acts.watching("bob") as watcher, acts.hearing("bob", NODE) as (ear,):
         # While it was still there nothing changes and nobody hears anything.
-        assert await acts.reclaim(who, NODE) == [0, 1, place]
+        assert await acts.reclaim(who, NODE) == [0, 1, place, b"0-0", 0]
         assert await watcher.heard() == await ear.heard() == []
         assert sessions.parse_list(await acts.do(sessions.list_of(acts.keys, "bob"))) == before
         # Swept meanwhile, it comes back under the node's new incarnation.
         await acts.disconnect(who, NODE)
         await watcher.heard()
-        assert (await acts.reclaim(who, OTHER))[0] == 0
+        assert (await acts.reclaim(who, OTHER))[0::4] == [0, 1]
         [push] = await watcher.said(b"p", pushes.Presence)
         assert push.online
     [after] = sessions.parse_list(await acts.do(sessions.list_of(acts.keys, "bob")))

@@ -64,14 +64,15 @@ end
 -- KEYS user, sessions, at (this incarnation's), revoked, inbox, ack, online
 -- ARGS user, session, incarnation, device, platform, issued_at, jti, address, device policy, sessions limit,
 --      since epoch, since id, retention ms, node channel prefix, watch channel
--- Returns {0, connected_at, epoch, start, head, recovered, muted, order, other devices (1 or 0)} or {code, until}.
+-- Returns {0, connected_at, epoch, start, head, recovered, muted, order, other devices (1 or 0),
+-- the last broadcast taken} or {code, until}.
 local function connect(keys, args)
   local order = time_us()
   local now = math.floor(order / 1000)
   local user, device, platform, policy = args[1], args[4], args[5], args[9]
   local no = refused(keys[1], keys[4], args[6], args[7], now)
   if no then return no end
-  local record = redis.call('HMGET', keys[1], 'policy', 'epoch', 'muted', 'floor')
+  local record = redis.call('HMGET', keys[1], 'policy', 'epoch', 'muted', 'floor', 'broadcast_seen')
   if not record[1] then return {NO_SUCH_USER, 0} end
   local sessions = sessions_of(keys[2])
   local replaced, class = {}, class_of(platform)
@@ -108,7 +109,7 @@ local function connect(keys, args)
   local known = redis.call('HLEN', keys[6])
   if device ~= '' then known = known - redis.call('HEXISTS', keys[6], device) end
   local others = (#joined > 1 or known > 0) and 1 or 0
-  return {0, now, record[2], start, head, recovered, record[3] == '1' and 1 or 0, number(order), others}
+  return {0, now, record[2], start, head, recovered, record[3] == '1' and 1 or 0, number(order), others, record[5] or '0-0'}
 end
 
 -- Whether a session of the same device, or of the same class where the policy keeps one a class, came after `order`:
@@ -134,7 +135,7 @@ end
 -- reclaim: after a break or a freeze a session is registered again. It displaces nobody, and gives way to a session
 -- of its device or class that came later.
 -- KEYS and ARGS as connect; ARGS[11] is the order that connect gave it, ARGS[12] its place in the inbox.
--- Returns {0, muted, head} or {code, until}.
+-- Returns {0, muted, head, the last broadcast taken, 1 when it had been removed meanwhile} or {code, until}.
 local function reclaim(keys, args)
   local now = time_ms()
   local user, id, device, platform, policy, order = args[1], args[2], args[4], args[5], args[9], tonumber(args[11])
@@ -144,7 +145,8 @@ local function reclaim(keys, args)
     return no
   end
   if redis.call('ZSCORE', keys[4], 's:' .. id) then return {KICKED, 0} end
-  local record = redis.call('HMGET', keys[1], 'policy', 'muted', 'dropped_order', 'dropped_order:' .. device)
+  local record = redis.call('HMGET', keys[1], 'policy', 'muted', 'dropped_order', 'dropped_order:' .. device,
+    'broadcast_seen')
   if not record[1] then return {NO_SUCH_USER, 0} end
   if math.max(tonumber(record[3] or '0'), tonumber(record[4] or '0')) >= order then return {KICKED, 0} end
   local sessions = sessions_of(keys[2])
@@ -155,7 +157,8 @@ local function reclaim(keys, args)
   if #sessions == 0 or not same_platforms(sessions, joined) then
     publish_presence(user, keys[1], args[15], joined, now)
   end
-  return {0, record[2] == '1' and 1 or 0, last_id(keys[5])}
+  local anew = #others == #sessions and 1 or 0
+  return {0, record[2] == '1' and 1 or 0, last_id(keys[5]), record[5] or '0-0', anew}
 end
 
 -- refresh: swaps a live session's token. KEYS user, sessions, revoked
@@ -177,12 +180,12 @@ end
 
 -- disconnect: removes the session if it is still that incarnation's.
 -- KEYS user, sessions, at, online; ARGS user, session, incarnation, node channel prefix, watch channel
--- Returns 1 when it was removed, else 0.
+-- Returns 1 when it was removed, 2 when it was not there any more, 0 when another incarnation holds it.
 local function disconnect(keys, args)
   local user, id = args[1], args[2]
   redis.call('SREM', keys[3], user .. '\n' .. id)
   local raw = redis.call('HGET', keys[2], id)
-  if not raw then return 0 end
+  if not raw then return 2 end
   local session = cjson.decode(raw)
   if session.node ~= args[3] then return 0 end
   session.id = id

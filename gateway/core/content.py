@@ -1,0 +1,27 @@
+"""A message's content, as the app's server writes it, and its body, as clients write it."""
+
+from __future__ import annotations
+
+import msgspec
+
+_encode = msgspec.json.Encoder().encode
+_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+
+
+def is_object(content: str) -> bool:
+    """Whether a content is the text of a JSON object."""
+    try:
+        _object(content)
+    except (msgspec.DecodeError, RecursionError):
+        return False
+    return True
+
+
+def body_of(content: str) -> bytes:
+    """The body: the text of a JSON object as it is, any other text as a JSON string."""
+    return content.encode() if is_object(content) else _encode(content)
+
+
+def content_json_of(body: bytes) -> bytes:
+    """The content as a JSON string: a string body is one already, any other body's text becomes one."""
+    return body if body[:1] == b'"' else _encode(body.decode())
