@@ -8,13 +8,21 @@ import string
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import structlog
+
 from gateway.config import Config
 from gateway.services.directories import Directory, Page
 from gateway.services.drops import Acknowledgement, Drops
 from gateway.services.errors import CALL_RESTRICTED, Refused
-from gateway.services.relationships import Relationships
+from gateway.services.friends import Friends
 from gateway.store import accounts, drops
+from gateway.store.errors import StoreError
 from gateway.store.store import Store
+
+log = structlog.get_logger(__name__)
+
+LEAVE_WAIT_S = 2.0
+"""How long a deletion is not answered because friends are left: time for some 10,000 of them."""
 
 FORGET_WAIT_S = 2.0
 FORGET_POLL_S = 0.02
@@ -58,14 +66,14 @@ class Deletion:
     Args:
         store: where they are kept.
         drops: ends their sockets.
-        relationships: ends their friendships.
+        friends: ends their friendships.
         config: the environment, and how long nobody is restored.
     """
 
-    def __init__(self, store: Store, drops: Drops, relationships: Relationships, config: Config) -> None:
+    def __init__(self, store: Store, drops: Drops, friends: Friends, config: Config) -> None:
         self._store = store
         self._drops = drops
-        self._relationships = relationships
+        self._friends = friends
         self._wait_ms = int(config.restore_wait_s * 1000)
         self._allowed = config.environment == "development"
         self._directory = Directory(store, "deactivated")
@@ -128,7 +136,13 @@ class Deletion:
         return {user: int(reply) for user, reply in zip(wanted, await self._store.execute_all(calls), strict=True)}
 
     async def _leave_friends(self, users: Sequence[str]) -> None:
-        """Takes users off their friends' lists; what this process does not finish, any node's sweep does."""
+        """Takes users off their friends' lists. What is not done in time, or at all, is left to any node's sweep."""
+        try:
+            async with asyncio.timeout(LEAVE_WAIT_S):
+                for user in dict.fromkeys(users):
+                    await self._friends.unfriend_all(user)
+        except (TimeoutError, StoreError) as error:
+            log.info("taking users off their friends' lists is left to a sweep", reason=repr(error))
 
 
 def _operation_id() -> str:

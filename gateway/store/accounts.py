@@ -120,11 +120,12 @@ NOT_DEACTIVATED, RESTORED, TOO_EARLY, STILL_LEAVING = range(4)
 
 def reactivate(keys: Keys, user_id: str, wait_ms: int) -> Call:
     """Lifts a deactivation that is so old and whose friends have all lost the user; replies what came of it."""
-    user, partition = keys.user(user_id), keys.partition(user_id)
+    user, partition = keys.friend(user_id), keys.partition(user_id)
+    directories = (keys.directory(partition, name) for name in ("deactivated", "users"))
     return function(
         partition,
         "reactivate",
-        (user.user, keys.directory(partition, "deactivated"), keys.directory(partition, "users"), user.friends),
+        (user.user, *directories, user.friends, user.held),
         user_id,
         wait_ms,
     )

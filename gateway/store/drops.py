@@ -49,7 +49,7 @@ def parse(payload: bytes) -> Drop:
 
 
 def _drop(keys: Keys, user_id: str, call: str, kind: str, reason: str, *rest: Part) -> Call:
-    user = keys.user(user_id)
+    user, friends = keys.user(user_id), keys.friend(user_id)
     return function(
         user.partition,
         "drop",
@@ -64,8 +64,11 @@ def _drop(keys: Keys, user_id: str, call: str, kind: str, reason: str, *rest: Pa
             user.block,
             user.allow,
             keys.directory(user.partition, "users"),
-            user.friends,
-            keys.todo(user.partition),
+            friends.friends,
+            friends.held,
+            friends.notes,
+            friends.requests,
+            friends.todo,
         ),
         user_id,
         call,

@@ -20,7 +20,7 @@ local function register(keys, args)
   return {0, now, fresh and 1 or 0}
 end
 
--- reactivate: lifts a deactivation. KEYS user, deactivated, users, friends; ARGS user, least time since it in ms
+-- reactivate: lifts a deactivation. KEYS user, deactivated, users, friends, held; ARGS user, least time since it in ms
 -- Not before everybody has lost this user as a friend: who is back has no friend of before, and keeps the new ones.
 -- Returns NOT_DEACTIVATED, RESTORED, TOO_EARLY or STILL_LEAVING.
 local NOT_DEACTIVATED, RESTORED, TOO_EARLY, STILL_LEAVING = 0, 1, 2, 3
@@ -29,7 +29,7 @@ local function reactivate(keys, args)
   local record = redis.call('HMGET', keys[1], 'deactivated_at', 'registered_at')
   if not record[1] then return NOT_DEACTIVATED end
   if tonumber(record[1]) + tonumber(args[2]) > time_ms() then return TOO_EARLY end
-  if redis.call('EXISTS', keys[4]) == 1 then return STILL_LEAVING end
+  if redis.call('EXISTS', keys[4], keys[5]) > 0 then return STILL_LEAVING end
   redis.call('HDEL', keys[1], 'deactivated_at')
   set_policy_flag(keys[1], 'x', false)
   redis.call('ZREM', keys[2], args[1])

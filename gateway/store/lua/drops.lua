@@ -8,7 +8,7 @@ local MARKS_MAX = 1000
 
 -- drop: writes the record and publishes the drop to the nodes that hold sessions of the user, in one step, so that a
 -- connecting session either is refused by the record or is found registered.
--- KEYS user, sessions, revoked, bans, deactivated, inbox, ack, block, allow, users, friends, todo
+-- KEYS user, sessions, revoked, bans, deactivated, inbox, ack, block, allow, users, friends, held, notes, requests, todo
 -- ARGS user, call, kind, reason, node channel prefix, and by kind:
 --   ban: until ms (0 = until lifted); expire: before ms, keep connections (1 or 0); revoke: jti;
 --   deactivate: none; kick: '' or session or device, its id
@@ -51,8 +51,10 @@ function KINDS.deactivate(keys, args)
   redis.call('ZREM', keys[10], args[1])
   set_policy_flag(keys[1], 'x', true)
   -- Everything the user owned goes, the inbox with it; the epoch changes, so that an old cursor is not believed.
-  redis.call('DEL', keys[6], keys[7], keys[8], keys[9])
-  redis.call('HDEL', keys[1], 'name', 'avatar_url', 'floor', 'allowlist_on', 'tags', 'profile')
+  redis.call('DEL', keys[6], keys[7], keys[8], keys[9], keys[13], keys[14])
+  redis.call('HDEL', keys[1], 'name', 'avatar_url', 'floor', 'allowlist_on', 'friend_permission', 'tags', 'profile')
+  -- Of a friendship the other half is in another partition: the intent is carried out by whoever finds it.
+  if redis.call('EXISTS', keys[11], keys[12]) > 0 then clear_friends(keys[11], keys[15], args[1]) end
   set_policy_flag(keys[1], 'b', false)
   set_policy_flag(keys[1], 'a', false)
   redis.call('HSET', keys[1], 'epoch', string.format('%x', time_us()))
