@@ -55,7 +55,17 @@ REPLIES: tuple[Struct, ...] = (
     replies.OkUserIds("c8", ["mallory"], page="1767225600000"),
     replies.OkAllowlistStatus("c11", True),
     replies.OkFriends("c15", [replies.Friend("bob", "Bob", "", _AT)]),
-    replies.OkUsers("c17", [replies.UserInfo("bob", "Bob", "https://example.com/bob.png")]),
+    replies.OkUsers(
+        "c17",
+        [
+            replies.UserInfo(
+                "bob",
+                "Bob",
+                "https://example.com/bob.png",
+                Raw(b'{"version":1790000000000,"userProfile":{"level":7},"userExtProfile":{"ext_city":"Oslo"}}'),
+            )
+        ],
+    ),
     replies.OkSessions("c18", [replies.SessionInfo(_SESSION, "alices-phone", "ios", "node-1", _AT, True)]),
     replies.OkRefreshed("c2", _AT + 3_600_000),
 )

@@ -106,7 +106,7 @@ class OkFriends(Struct, tag="ok", frozen=True, omit_defaults=True):
 
 
 class UserInfo(Struct, frozen=True, omit_defaults=True):
-    """A user as others see them."""
+    """A user as others see them; `profile` is the hosted one: `version`, `userProfile` and `userExtProfile`."""
 
     user: str
     name: str

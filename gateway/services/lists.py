@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Literal
 
+import msgspec
 from msgspec import Struct
 
 from gateway.core.close import Refusal
@@ -138,18 +139,18 @@ class Lists:
         session: Session,
         command_id: str,
         users: Sequence[str],
-        answer: Callable[[str, list[accounts.Account]], Struct],
+        answer: Callable[[str, list[accounts.Card]], Struct],
     ) -> None:
         def done(records: list[Any]) -> None:
             fault = fault_among(records)
             if fault is not None:
                 session.refuse(command_id, refusals.of_fault(fault))
             else:
-                found = [accounts.parse_get(user, record) for user, record in zip(users, records, strict=True)]
+                found = [accounts.parse_card(user, record) for user, record in zip(users, records, strict=True)]
                 session.reply(answer(command_id, found))
             session.settle(len(users))
 
-        Gather.calls(self._context.bus, [accounts.get(self._keys, user) for user in users], done)
+        Gather.calls(self._context.bus, [accounts.card(self._keys, user) for user in users], done)
 
     def sessions(self, session: Session, command: commands.SessionsList, now: float) -> None:
         """``sessions.list``: one's own."""
@@ -178,7 +179,7 @@ def _checked(command_id: str, users: Sequence[str], scores: Sequence[Any]) -> St
     return replies.OkChecked(command_id, {u: score is not None for u, score in zip(users, scores, strict=True)})
 
 
-def _friends(page: friends.Page, command_id: str, found: list[accounts.Account]) -> Struct:
+def _friends(page: friends.Page, command_id: str, found: list[accounts.Card]) -> Struct:
     listed = [
         replies.Friend(entry.user, account.name, entry.alias, entry.added_at)
         for entry, account in zip(page.friends, found, strict=True)
@@ -186,11 +187,13 @@ def _friends(page: friends.Page, command_id: str, found: list[accounts.Account])
     return replies.OkFriends(command_id, listed, page_of(page.following))
 
 
-def _users(command_id: str, found: list[accounts.Account]) -> Struct:
-    return replies.OkUsers(
-        command_id,
-        [replies.UserInfo(account.user, account.name, account.avatar_url) for account in found if account.registered],
-    )
+def _users(command_id: str, found: list[accounts.Card]) -> Struct:
+    return replies.OkUsers(command_id, [_user(card) for card in found if card.exists])
+
+
+def _user(card: accounts.Card) -> replies.UserInfo:
+    profile = msgspec.UNSET if card.profile is None else msgspec.Raw(card.profile)
+    return replies.UserInfo(card.user, card.name, card.avatar_url, profile)
 
 
 def _sessions(command_id: str, this: str, reply: Any) -> Struct:

@@ -85,6 +85,27 @@ def parse_get(user_id: str, reply: Any) -> Account:
     )
 
 
+class Card(Struct, frozen=True):
+    """A user as others see them; ``profile`` is the JSON text of store.profiles, None where there is none."""
+
+    user: str
+    exists: bool
+    name: str
+    avatar_url: str
+    profile: bytes | None
+
+
+def card(keys: Keys, user_id: str) -> Call:
+    """What others see of the user."""
+    user = keys.user(user_id)
+    return Call(user.partition, ("HMGET", user.user, "policy", "deactivated_at", "name", "avatar_url", "profile"))
+
+
+def parse_card(user_id: str, reply: Any) -> Card:
+    policy, deactivated_at, name, avatar_url, profile = reply
+    return Card(user_id, policy is not None and deactivated_at is None, text(name), text(avatar_url), profile)
+
+
 def mute(keys: Keys, user_id: str, muted: bool) -> Call:
     """A muted sender may send no direct messages; binds the very next one."""
     user = keys.user(user_id)
