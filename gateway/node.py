@@ -33,6 +33,7 @@ from gateway.services.presence import Watching
 from gateway.services.relay import Relay
 from gateway.services.resync import Resync
 from gateway.services.services import Services
+from gateway.services.throughput import Throughput
 from gateway.services.tokens import verifier_of
 from gateway.services.webhooks import Webhooks
 from gateway.services.words import WordsReceiver
@@ -59,6 +60,7 @@ GAUGES = {
     "sessions": "sessions in the hub",
     "watched_users": "users watched from this node",
     "broadcasts": "broadcasts that still reach somebody",
+    "broadcast_users_due": "users of this node who have yet to take a broadcast",
     "pending_calls": "store calls outstanding for sessions",
     "webhook_backlog": "events waiting in the deployment's queue, as this node last saw it",
     "ready": "1 when /readyz says yes",
@@ -97,6 +99,7 @@ class Node:
         self.bus.incarnation = new_incarnation(self.node_id)
         self.hub = Hub()
         self.wheel = TimerWheel(self.clock.now())
+        self.throughput = Throughput(self.clock.now())
         self.services = Services.over(store, config, credentials)
         self.context = NodeContext(
             config,
@@ -217,6 +220,7 @@ class Node:
         while not bus.ready and self._loop.time() < deadline:
             await asyncio.sleep(0.005)
         self.wheel.arm(self.clock.now() + SWEEP_S, self._sweep)
+        self.wheel.arm(self.clock.now() + 1.0, self._sample)
         if self._jwks is not None:
             self.context.spawn(self._jwks.run())
         self.webhooks.start()
@@ -320,6 +324,10 @@ class Node:
         self.services.outbox.retry()
         self.announcing.reread()
 
+    def _sample(self, _: object, now: float) -> None:
+        self.throughput.sample(now)
+        self.wheel.arm(now + 1.0, self._sample)
+
     def _sweep(self, _: object, now: float) -> None:
         self.wheel.arm(now + SWEEP_S, self._sweep)
         self.context.spawn(self._sweep_once())
@@ -359,6 +367,7 @@ class Node:
             "draining": self.listener.draining,
             "uptime_s": round(self.clock.now() - self._started_at, 1),
             "version": __version__,
+            **self.throughput.rates(self.clock.now()),
         }
 
     def metrics(self) -> bytes:
@@ -367,7 +376,8 @@ class Node:
             "connections": len(self.listener.connections),
             "sessions": len(self.hub),
             "watched_users": self.watching.watched,
-            "broadcasts": self.announcing.active,
+            "broadcasts": len(self.announcing.active),
+            "broadcast_users_due": self.announcing.due,
             "pending_calls": sum(session.pending for session in self.hub),
             "webhook_backlog": self.webhooks.backlog,
             "ready": self.unready() is None,

@@ -43,7 +43,7 @@ NodeName = Annotated[str, Meta(min_length=1, max_length=128)]
 class Command(Struct, forbid_unknown_fields=True):
     """One command on the control channel, as an operator may write it by hand."""
 
-    cmd: Literal["kick", "ban", "unban", "expire", "drain", "resume", "settings", "words", "ping"]
+    cmd: Literal["kick", "ban", "unban", "expire", "drain", "resume", "settings", "words", "broadcasts", "ping"]
     user: UserId | None = None
     minutes: Annotated[int, Meta(ge=1, le=MINUTES_MAX)] | None = None
     reason: Annotated[str, Meta(max_length=200)] = ""
@@ -69,6 +69,8 @@ class NodeRecord:
     draining: bool
     uptime_s: float
     version: str
+    messages_per_s: float
+    logins_per_s: float
 
 
 class Control:
@@ -121,6 +123,8 @@ class Control:
                     answer.get("draining", False),
                     answer.get("uptime_s", 0.0),
                     answer.get("version", ""),
+                    answer.get("messages_per_s", 0.0),
+                    answer.get("logins_per_s", 0.0),
                 )
             )
         return sorted(found, key=lambda record: record.incarnation)
@@ -176,7 +180,7 @@ class ControlReceiver:
         acts: what commands by hand are carried out with.
         state: what this node says of itself to ``ping``.
         drain: sends clients away; resume: takes them again.
-        reread_words: reads the profanity words again.
+        reread_words: reads the profanity words again; reread_broadcasts: the broadcasts.
     """
 
     def __init__(
@@ -187,6 +191,7 @@ class ControlReceiver:
         drain: Callable[[], None],
         resume: Callable[[], None],
         reread_words: Callable[[], None],
+        reread_broadcasts: Callable[[], None],
     ) -> None:
         self._context = context
         self._control, self._bans, self._tokens = acts
@@ -197,6 +202,7 @@ class ControlReceiver:
             "resume": resume,
             "settings": self.reread_settings,
             "words": reread_words,
+            "broadcasts": reread_broadcasts,
         }
 
     def received(self, payload: bytes) -> None:

@@ -12,6 +12,7 @@ import msgspec
 from gateway.config import Config
 from gateway.metrics import METRICS
 from gateway.services.clock import Clock
+from gateway.services.content import Contents
 from gateway.services.errors import DATA_MISSING, PARAMETER_INVALID, PARAMETER_TOO_LONG, Refused
 from gateway.services.relay import uuid7
 from gateway.services.settings import Settings
@@ -31,7 +32,6 @@ UPDATE_AGE_MS = 24 * 3_600_000
 """How old a message may be to be changed."""
 
 _encode = msgspec.json.Encoder().encode
-_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
 class Draft(NamedTuple):
@@ -75,11 +75,13 @@ class Messages:
     Args:
         store: where the inboxes are.
         settings: how long they are kept.
+        contents: what bodies are made by.
         config: how large they and the bodies may be.
     """
 
-    def __init__(self, store: Store, settings: Settings, config: Config) -> None:
+    def __init__(self, store: Store, settings: Settings, contents: Contents, config: Config) -> None:
         self._store = store
+        self._contents = contents
         self._settings = settings
         self._body_bytes_max = config.body_bytes_max
         self._inbox_max = config.inbox_max
@@ -93,10 +95,12 @@ class Messages:
             lists refuse the sender, where lists bind, and those whose inbox is full.
 
         Raises:
-            Refused: 1002 the content is not what the kind asks for; 1005 too long.
+            Refused: 1002 the content is not what the kind asks for; 1005 too long; 21501 a profanity word blocks it.
             OutcomeUnknown, StoreUnavailable: some recipients may have got it.
         """
-        body = self._body(draft)
+        body = await self._contents.body(draft.content, draft.kind)
+        if draft.metadata and len(body) + len(_encode(draft.metadata)) > 2 * self._body_bytes_max:
+            raise Refused(PARAMETER_TOO_LONG, "is too long together with the content", "metadata")
         flags = ("" if draft.listed else "s") + ("" if draft.persist else "n")
         size = min(SLICE_RECIPIENTS, max(1, SLICE_BYTES // len(body)))
         waiting, stored = iter(recipients), list[Stored]()
@@ -179,7 +183,7 @@ class Messages:
             Refused: 1015 there is no such message of this sender to this recipient, or it was recalled; 1002 it is
                 older; 1005 the content is too long.
         """
-        more = b',"body":' + self._encoded(content)
+        more = b',"body":' + await self._contents.body(content)
 
         def call(user: str, within: Stretch, onward: bytes, _: int, notice_max: int) -> Call:
             # The recipient's entry tells the age; the sender's copy follows it.
@@ -215,34 +219,6 @@ class Messages:
             )
             if not onward:
                 return state
-
-    def _body(self, draft: Draft) -> bytes:
-        if draft.kind.startswith("RC:") and not _is_object(draft.content):
-            raise Refused(PARAMETER_INVALID, "a built-in messageType needs the text of a JSON object", "content")
-        body = self._encoded(draft.content)
-        if draft.metadata and len(body) + len(_encode(draft.metadata)) > 2 * self._body_bytes_max:
-            raise Refused(PARAMETER_TOO_LONG, "is too long together with the content", "metadata")
-        return body
-
-    def _encoded(self, content: str) -> bytes:
-        """The body for a content.
-
-        Raises:
-            Refused: 1005 over ``body_bytes_max`` of UTF-8, or over twice that once escaped.
-        """
-        text = content.encode()
-        body = text if _is_object(content) else _encode(content)
-        if len(text) > self._body_bytes_max or len(body) > 2 * self._body_bytes_max:
-            raise Refused(PARAMETER_TOO_LONG, f"is longer than {self._body_bytes_max} bytes", "content")
-        return body
-
-
-def _is_object(content: str) -> bool:
-    try:
-        _object(content)
-    except (msgspec.DecodeError, RecursionError):
-        return False
-    return True
 
 
 def _stretches(mid: str, sent_at: int | None) -> tuple[Stretch, ...]:

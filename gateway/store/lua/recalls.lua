@@ -3,6 +3,9 @@
 -- Inboxes are searched backwards, a bounded stretch a call: the caller goes on from where a call stopped, so that no
 -- call keeps the server from relaying.
 
+-- What a change looks like is said once, for broadcasts.lua as well.
+local append_change
+
 do
 
 local CHUNK = 16
@@ -41,7 +44,7 @@ end
 
 -- Appends a change and tells the user's nodes. The inbox's limit does not count here: a recall takes an entry away,
 -- and of one message at most one update is kept.
-local function append(keys, user, record, kind, tail, channel_prefix)
+function append_change(keys, user, record, kind, tail, channel_prefix)
   local id = redis.call('XADD', keys[2], '*', kind, tail)
   local ms = string.match(id, '^%d+')
   redis.call('HSET', keys[1], 'changed_at', ms)
@@ -77,13 +80,13 @@ local function recall(keys, args)
       -- A message that a client sent twice under one key is there twice, and goes twice.
       if kind ~= 'u' and state == 0 then
         state = 1
-        append(keys, user, record, 'r', args[4], args[5])
+        append_change(keys, user, record, 'r', args[4], args[5])
       end
     end
     return state == 2
   end)
   if state == 0 and onward == '' and wants_notice(keys, record, tonumber(args[10])) then
-    append(keys, user, record, 'r', args[4], args[5])
+    append_change(keys, user, record, 'r', args[4], args[5])
     state = 1
   end
   return {state, onward}
@@ -111,7 +114,7 @@ local function update(keys, args)
   end)
   if state == 1 or (state == 0 and onward == '' and wants_notice(keys, record, tonumber(args[10]))) then
     for _, id in ipairs(stale) do redis.call('XDEL', keys[2], id) end
-    append(keys, user, record, 'u', args[4], args[5])
+    append_change(keys, user, record, 'u', args[4], args[5])
     state = 1
   end
   return {state, onward}
@@ -124,7 +127,7 @@ end
 -- Returns {where to go on or '', id, kind, tail, id, kind, tail, …}.
 local function history(keys, args)
   local between, latest, lower, wanted = args[1], args[3], args[5], tonumber(args[6])
-  local message, found = between .. ',"kind":', {}
+  local message, found = between .. ',"kind":', {''}
   local upper = newest(keys[1], args[2], latest, lower)
   if upper == '+' then upper = args[4] end
   found[1] = look_back(keys[2], upper, lower, function(id, kind, tail)
