@@ -95,7 +95,7 @@ class Node:
             config.reconnect_min_ms / 1000,
             config.reconnect_max_ms / 1000,
         )
-        self.bus = Bus(store.topology, times, config.store_pending_max)
+        self.bus = store.bus = Bus(store.topology, times, config.store_pending_max)
         self.bus.incarnation = new_incarnation(self.node_id)
         self.hub = Hub()
         self.wheel = TimerWheel(self.clock.now())

@@ -32,6 +32,12 @@ class Presence:
         """Whether the user has a live session."""
         return int(await self._store.execute(sessions.count_of(self._store.keys, user))) > 0
 
+    async def count_online(self) -> int:
+        """How many users have a live session, on whichever node."""
+        keys = self._store.keys
+        calls = [sessions.online(keys, partition) for partition in range(keys.partitions)]
+        return sum(int(reply) for reply in await self._store.execute_all(calls))
+
     async def sessions(self, user: str) -> list[SessionRecord]:
         """The user's live sessions, oldest first."""
         return sessions.parse_list(await self._store.execute(sessions.list_of(self._store.keys, user)))

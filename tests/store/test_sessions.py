@@ -441,3 +441,27 @@ async def test_what_an_incarnation_holds_is_listed_in_batches(acts: Acts) -> Non
         if cursor == "0":
             break
     assert held == {(AWKWARD, f"s{number}") for number in range(16)}
+
+
+async def test_who_is_online_is_counted_by_user(acts: Acts) -> None:
+    async def online() -> int:
+        return sum([int(await acts.do(sessions.online(acts.keys, each))) for each in range(acts.keys.partitions)])
+
+    await acts.register("bob", "carol")
+    phone = await acts.joined("bob", "s1", NODE, device="phone", platform="ios")
+    laptop = await acts.joined("bob", "s2", OTHER, platform="desktop")
+    carol = await acts.joined("carol", "s3", OTHER)
+    assert await online() == 2
+    # A newer login replaces the phone's session; its node's disconnect finds nothing of it.
+    newer = await acts.joined("bob", "s4", OTHER, device="phone", platform="ios")
+    await acts.disconnect(phone, NODE)
+    await acts.disconnect(laptop, OTHER)
+    assert await online() == 2
+    await acts.disconnect(newer, OTHER)
+    assert await online() == 1
+    # After a break it may be that only the reclaim makes a user known again.
+    assert (await acts.reclaim(newer, OTHER))[0] == 0
+    assert await online() == 2
+    await acts.disconnect(newer, OTHER)
+    await acts.disconnect(carol, OTHER)
+    assert await online() == 0

@@ -19,6 +19,8 @@ class Node(Result):
         draining: whether it sends its clients away.
         uptime_seconds: since its start.
         version: the gateway's.
+        messages_per_second: direct messages that its clients sent, over the last ten seconds.
+        logins_per_second: sessions opened, likewise.
     """
 
     node_id: str
@@ -28,6 +30,8 @@ class Node(Result):
     draining: bool
     uptime_seconds: float
     version: str
+    messages_per_second: float
+    logins_per_second: float
 
 
 class Stats(Result):
@@ -37,16 +41,24 @@ class Stats(Result):
         nodes: one by one.
         connections: open sockets on all.
         sessions: authenticated ones on all.
+        users_online: users with a session, each counted once.
+        users_registered: users who are registered and not softly deleted.
+        messages_per_second: on all nodes.
+        logins_per_second: on all nodes.
     """
 
     nodes: list[Node]
     connections: int
     sessions: int
+    users_online: int
+    users_registered: int
+    messages_per_second: float
+    logins_per_second: float
 
 
 @operation("/v4/app/stats", scope=READ, extension=True)
 async def stats(services: Services, asked: Nothing) -> Stats:
-    """Ask every node what it carries."""
+    """Ask every node what it carries, and count the users."""
     records = await services.control.nodes()
     return Stats(
         nodes=[
@@ -58,11 +70,17 @@ async def stats(services: Services, asked: Nothing) -> Stats:
                 draining=each.draining,
                 uptime_seconds=each.uptime_s,
                 version=each.version,
+                messages_per_second=each.messages_per_s,
+                logins_per_second=each.logins_per_s,
             )
             for each in records
         ],
         connections=sum(each.connections for each in records),
         sessions=sum(each.sessions for each in records),
+        users_online=await services.presence.count_online(),
+        users_registered=await services.accounts.count(),
+        messages_per_second=round(sum(each.messages_per_s for each in records), 1),
+        logins_per_second=round(sum(each.logins_per_s for each in records), 1),
     )
 
 
