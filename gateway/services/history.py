@@ -77,6 +77,8 @@ class Histories:
             raise Refused(PARAMETER_INVALID, "must lie at most 14 days before startAt", "endAt")
         if not include_latest:
             latest_ms -= 1
+        if earliest_ms > latest_ms:
+            return []
         # What a user got lies in that user's inbox. One who writes to oneself has but one.
         ways = dict.fromkeys([(other, user), (user, other)])
         found = await asyncio.gather(*(self._one_way(*way, latest_ms, earliest_ms, limit) for way in ways))

@@ -29,6 +29,7 @@ class Vendor:
         self.blocklist = ncsdk.UserBlocklistApi(self._client)
         self.friends = ncsdk.FriendshipApi(self._client)
         self.moderation = ncsdk.ModerationApi(self._client)
+        self.messages = ncsdk.MessageManagementApi(self._client)
         self.system = ncsdk.SystemMessagesApi(self._client)
 
     async def call(self, method: Callable[..., Any], request: str, **fields: Any) -> Any:
