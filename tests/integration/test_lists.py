@@ -88,10 +88,11 @@ async def test_friends_are_listed_with_their_names(valkey: Server) -> None:
         for number in range(3):
             await b.services.tokens.issue(f"u{number}", f"Name {number}")
             assert await b.services.friends.befriend("alice", f"u{number}")
+        await b.services.friends.note("alice", "u1", alias="Uno", attributes={"ext_a": "1"})
         found = await pages(alice, "friends.list", 2)
-        assert [[(each["user"], each["name"]) for each in page] for page in found] == [
-            [("u2", "Name 2"), ("u1", "Name 1")],
-            [("u0", "Name 0")],
+        assert [[(each["user"], each["name"], each["alias"]) for each in page] for page in found] == [
+            [("u2", "Name 2", ""), ("u1", "Name 1", "Uno")],
+            [("u0", "Name 0", "")],
         ]
         assert (await ok(alice, "friends.check", users=["u1", "bob"]))["users"] == {"u1": True, "bob": False}
         await b.services.friends.unfriend("u1", ["alice"])
