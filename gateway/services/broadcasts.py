@@ -96,7 +96,7 @@ class Broadcasts:
             more += b',"extra":' + _encode(extra)
         state = await self._store.execute(broadcasts.recall(self._store.keys, mid, sender, more))
         if state == broadcasts.NOT_THERE:
-            raise Refused(DATA_MISSING, "no such broadcast to all of this sender", "messageId")
+            raise Refused(DATA_MISSING, "no such broadcast to all of this sender", "message")
         await self._tell()
 
     async def _tell(self) -> None:
