@@ -7,6 +7,7 @@ from msgspec import Struct, field
 from gateway.api.bearer import READ, WRITE
 from gateway.api.operation import operation
 from gateway.api.v4.fields import Ask, ListPageSize, Order, PageToken, Result, UserId, Users
+from gateway.services.errors import ALLOWLIST_ON
 from gateway.services.services import Services
 
 
@@ -74,19 +75,30 @@ class Check(Result):
     blocked: dict[str, bool]
 
 
-@operation("/v4/user/blocklist/add", scope=WRITE)
+@operation(
+    "/v4/user/blocklist/add",
+    scope=WRITE,
+    note="A blocklist binds beside an allowlist that is on; 3,000 entries (list_max). 1011 only with strictListMode.",
+    errors=(ALLOWLIST_ON,),
+    example={"userId": "alice", "targetUserIds": ["bob"]},
+)
 async def add(services: Services, asked: Targets) -> None:
     """Put users on a user's blocklist."""
     await services.relationships.block(asked.user_id, asked.target_user_ids)
 
 
-@operation("/v4/user/blocklist/remove", scope=WRITE)
+@operation(
+    "/v4/user/blocklist/remove",
+    scope=WRITE,
+    errors=(ALLOWLIST_ON,),
+    example={"userId": "alice", "blockedUserIds": ["bob"]},
+)
 async def remove(services: Services, asked: Blocked) -> None:
     """Take users off a user's blocklist."""
     await services.relationships.unblock(asked.user_id, asked.blocked_user_ids)
 
 
-@operation("/v4/user/blocklist/get", scope=READ)
+@operation("/v4/user/blocklist/get", scope=READ, example={"userId": "alice", "pageSize": 1000, "order": 0})
 async def get(services: Services, asked: ListPage) -> BlockedUsers:
     """List a user's blocklist."""
     page = await services.relationships.blocklist(
@@ -95,7 +107,9 @@ async def get(services: Services, asked: ListPage) -> BlockedUsers:
     return BlockedUsers(blocked_user_ids=page.users, page_token=page.page, next_page=page.page)
 
 
-@operation("/v4/user/blocklist/check", scope=READ, extension=True)
+@operation(
+    "/v4/user/blocklist/check", scope=READ, extension=True, example={"userId": "alice", "targetUserIds": ["bob"]}
+)
 async def check(services: Services, asked: Targets) -> Check:
     """Tell which of the targets a user blocks."""
     return Check(blocked=await services.relationships.blocked(asked.user_id, asked.target_user_ids))

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
-from tests.api.admin import Admin
+import pytest
+
+from tests.api.admin import Admin, refusal
 
 
+@pytest.mark.operation("/v4/user/allowlist/add", "/v4/user/allowlist/remove", "/v4/user/allowlist/get")
 async def test_add_get_remove(admin: Admin) -> None:
     for targets in (["bob"], ["carol", "bob"]):
         assert await admin.result("/v4/user/allowlist/add", {"userId": "alice", "targetUserIds": targets}) is None
@@ -27,6 +30,7 @@ async def test_the_list_may_be_filled_while_it_is_off(admin: Admin) -> None:
     assert settings == {"settings": [{"userId": "alice", "enabled": False}]}
 
 
+@pytest.mark.operation("/v4/user/allowlist-setting/set", "/v4/user/allowlist-setting/get")
 async def test_switching(admin: Admin) -> None:
     await admin.result("/v4/user/allowlist-setting/set", {"userIds": ["alice", "bob", "alice"], "enabled": True})
     await admin.result("/v4/user/allowlist-setting/set", {"userIds": ["bob"], "enabled": False})
@@ -38,3 +42,20 @@ async def test_switching(admin: Admin) -> None:
             {"userId": "nobody", "enabled": False},
         ]
     }
+
+
+async def test_strict_mode_manages_only_the_list_that_binds(admin: Admin) -> None:
+    await admin.services.settings.set({"strictListMode": True})
+    one = {"userId": "alice", "targetUserIds": ["bob"]}
+    unblock = {"userId": "alice", "blockedUserIds": ["bob"]}
+    for path, body in (("add", one), ("remove", one), ("get", {"userId": "alice"})):
+        answer = await admin.call(f"/v4/user/allowlist/{path}", body)
+        assert refusal(answer) == (400, 1010)
+        assert answer.json()["errorMessage"].startswith("userId: ")
+    await admin.result("/v4/user/blocklist/add", one)
+    await admin.result("/v4/user/allowlist-setting/set", {"userIds": ["alice"], "enabled": True})
+    for path, body in (("add", one), ("remove", unblock)):
+        assert refusal(await admin.call(f"/v4/user/blocklist/{path}", body)) == (400, 1011)
+    await admin.result("/v4/user/allowlist/add", one)
+    assert await admin.result("/v4/user/allowlist/get", {"userId": "alice"}) == {"targetUserIds": ["bob"]}
+    assert (await admin.result("/v4/user/blocklist/get", {"userId": "alice"}))["blockedUserIds"] == ["bob"]

@@ -18,6 +18,7 @@ async def blocklist(vendor: Vendor, **paging: Any) -> Any:
     return await vendor.call(vendor.blocklist.get_user_blocklist, "UserBlocklistGetRequest", user_id="alice", **paging)
 
 
+@pytest.mark.operation("/v4/user/blocklist/add", "/v4/user/blocklist/remove", "/v4/user/blocklist/get")
 async def test_add_get_remove(admin: Admin, vendor: Vendor) -> None:
     await block(vendor, "bob", "carol", "bob")
     await block(vendor, "bob")
@@ -68,6 +69,7 @@ async def test_a_page_token_that_was_never_issued(admin: Admin, token: str) -> N
         assert answer.json()["errorMessage"].startswith("pageToken: ")
 
 
+@pytest.mark.operation("/v4/user/blocklist/check")
 async def test_who_is_blocked(admin: Admin, vendor: Vendor) -> None:
     await block(vendor, "bob")
     asked = {"userId": "alice", "targetUserIds": ["bob", "carol"]}
