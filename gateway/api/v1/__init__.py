@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
-from gateway.api.v1 import friends, lists, users
+from gateway.api.v1 import broadcasts, friends, lists, messages, profiles, users
 from gateway.api.v1.row import Row
 
-ROWS: tuple[Row, ...] = (*users.ROWS, *lists.ROWS, *friends.ROWS)
+ROWS: tuple[Row, ...] = (
+    *users.ROWS,
+    *profiles.ROWS,
+    *lists.ROWS,
+    *friends.ROWS,
+    *messages.ROWS,
+    *broadcasts.ROWS,
+)
 """Every row that is served when v1 is enabled."""

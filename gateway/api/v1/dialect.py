@@ -18,7 +18,8 @@ from gateway.api.errors import ErrorBody, Problem
 NAMES = "v1_names"
 """The option of a route that maps the v4 names of its fields to the v1 names."""
 
-_field = re.compile(r"([A-Za-z]+)(?=[\[.:])").match
+_FIELDS = re.compile(r"^[A-Za-z]+(?=[\[.:])|\b[a-z]+(?:[A-Z][a-z]+)+\b")
+"""What in a message is the name of a field: whatever it begins with, and further on what only names look like."""
 
 
 def speaks_v1(path: str) -> bool:
@@ -40,9 +41,7 @@ def error_body(content: Any, path: str, names: Mapping[str, str]) -> dict[str, A
         names: v4 name of a field → v1 name.
     """
     body: dict[str, Any] = {**msgspec.to_builtins(content), "url": path}
-    message = body["errorMessage"]
-    if found := _field(message):
-        body["errorMessage"] = names.get(found[0], found[0]) + message[found.end() :]
+    body["errorMessage"] = _FIELDS.sub(lambda found: names.get(found[0], found[0]), body["errorMessage"])
     return body
 
 

@@ -124,5 +124,9 @@ async def test_unknown_fields_and_empty_optional_ones_are_ignored(served: Admin,
     assert (record.name, record.avatar_url) == ("Alicia", "https://example.com/a")
 
 
+async def test_java_begins_with_an_ampersand(lone: Old) -> None:
+    assert (await lone.raw("/user/checkOnline.json", b"&userId=alice&")).fields == {"status": "0"}
+
+
 async def test_a_scalar_sent_twice_counts_once(lone: Old) -> None:
     assert (await lone.raw("/user/block.json", b"userId=alice&minute=5&minute=0")).fields == {}

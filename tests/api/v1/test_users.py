@@ -5,13 +5,15 @@ from __future__ import annotations
 import re
 import time
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from websockets.exceptions import InvalidStatus
 
 from gateway.node import Node
 from tests.api.admin import Admin
-from tests.nodes import login
+from tests.nodes import login, running_node
+from tests.servers import Server
 from tests.waiting import eventually
 
 from .libraries import Old
@@ -119,3 +121,100 @@ async def test_deactivation_closes_the_socket_until_reactivated(node: Node, old:
         assert OPERATION_ID((await old.form(path, userId=user)).fields["operateId"])
         again = await login(node, user, token=await token(old, user))
         await again.close()
+
+
+@pytest.mark.operation("/user/deactivate/query.json")
+async def test_deactivated_users_are_listed(lone: Old) -> None:
+    for user in ("alice", "bob"):
+        await token(lone, user)
+        await lone.form("/user/deactivate.json", userId=user)
+    assert (await lone.form("/user/deactivate/query.json")).fields == {"users": ["alice", "bob"]}
+    assert (await lone.form("/user/deactivate/query.json", pageNo=2, pageSize=1)).fields == {"users": ["bob"]}
+    for body, field in (("pageNo=0", "pageNo: "), ("pageSize=51", "pageSize: ")):
+        answer = await lone.raw("/user/deactivate/query.json", body.encode())
+        assert answer.refusal == (400, 1002)
+        assert answer.content["errorMessage"].startswith(field)
+
+
+@pytest.mark.operation("/user/query.json", "/user/delusers.json")
+async def test_users_of_a_development_environment_are_listed_and_deleted(valkey: Server) -> None:
+    async with running_node(valkey.url, v1_enabled=True, partitions=8, environment="development") as node:
+        old = Old(f"http://127.0.0.1:{node.admin.port}")
+        for user in ("alice", "bob", "carol"):
+            await old.form("/user/getToken.json", userId=user, name=user.title(), portraitUri=f"https://x/{user}")
+        page = (await old.form("/user/query.json", page=1, pageSize=2, order=1)).fields
+        assert page["total"] == 3
+        assert [each["userId"] for each in page["users"]] == ["carol", "bob"]
+        assert (page["users"][0]["userName"], page["users"][0]["userPortrait"]) == ("Carol", "https://x/carol")
+        assert datetime.strptime(page["users"][0]["regTime"], "%Y-%m-%d %H:%M:%S")
+        bob = await login(node, "bob")
+        assert (await old.form("/user/delusers.json", userId=["alice", "bob"])).fields == {}
+        await bob.closed()
+        left = (await old.form("/user/query.json")).fields
+        assert (left["total"], [each["userId"] for each in left["users"]]) == (1, ["carol"])
+
+
+async def test_users_in_production_are_not_deleted(lone: Old) -> None:
+    await token(lone, "alice")
+    assert (await lone.form("/user/delusers.json", userId="alice")).refusal == (403, 1007)
+    assert (await lone.form("/user/info.json", userId="alice")).fields["userName"] == "Alice"
+
+
+@pytest.mark.operation("/user/tag/set.json", "/user/tag/batch/set.json", "/user/tags/get.json")
+async def test_tags(lone: Old) -> None:
+    async def tags(*users: str) -> Any:
+        return (await lone.form("/user/tags/get.json", userIds=list(users))).fields["result"]
+
+    assert (await lone.json("/user/tag/set.json", {"userId": "alice", "tags": ["vip", "bêta"]})).fields == {}
+    batch = {"userIds": ["bob", "carol"], "tags": ["new"]}
+    assert (await lone.json("/user/tag/batch/set.json", batch)).fields == {}
+    assert await tags("alice", "bob", "carol", "dave") == {
+        "alice": ["vip", "bêta"],
+        "bob": ["new"],
+        "carol": ["new"],
+        "dave": [],
+    }
+    assert (await lone.json("/user/tag/set.json", {"userId": "alice", "tags": []})).fields == {}
+    assert await tags("alice") == {"alice": []}
+    for wrong, code, field in (
+        ({"userId": "alice", "tags": ["t" * 41]}, 1005, "tags[0]: "),
+        ({"userId": "alice", "tags": ["a b"]}, 1002, "tags[0]: "),
+        ({"userId": "alice", "tags": [str(n) for n in range(21)]}, 1002, "tags: "),
+        ({"userId": "alice"}, 1002, "tags: "),
+        ({"tags": ["vip"]}, 1002, "userId: "),
+    ):
+        answer = await lone.json("/user/tag/set.json", wrong)
+        assert answer.refusal == (400, code), answer.content
+        assert answer.content["errorMessage"].startswith(field)
+
+
+@pytest.mark.operation("/user/chat/fb/set.json", "/user/chat/fb/querylist.json")
+async def test_a_muted_sender_is_refused(node: Node, old: Old) -> None:
+    alice, bob = await login(node, "alice"), await login(node, "bob")
+    many = ",".join(["alice", *(f"u{number}" for number in range(999))])
+    assert (await old.form("/user/chat/fb/set.json", userId=many, state=1, type="PERSON")).fields == {}
+
+    async def muted() -> bool:
+        return (await alice.send("bob")).get("code") == 20106
+
+    await eventually(muted)
+    listed = (await old.form("/user/chat/fb/querylist.json", type="PERSON", num=200, offset=900)).fields
+    assert (listed["total"], len(listed["users"])) == (1000, 100)
+    assert (await old.form("/user/chat/fb/set.json", userId="alice", state=0, type="PERSON")).fields == {}
+
+    async def heard() -> bool:
+        return (await alice.send("bob"))["type"] == "sent"
+
+    await eventually(heard)
+    for path, body, status, code, field in (
+        ("set", "userId=a&state=2&type=PERSON", 400, 1002, "state: "),
+        ("set", "userId=a&state=1&type=GROUP", 430, 1009, "type[0]: "),
+        ("set", "userId=a&state=1", 400, 1002, "type: "),
+        ("querylist", "type=PERSON&num=201", 400, 1002, "num: "),
+        ("querylist", "type=PERSON&offset=-1", 400, 1002, "offset: "),
+    ):
+        answer = await old.raw(f"/user/chat/fb/{path}.json", body.encode())
+        assert answer.refusal == (status, code), answer.content
+        assert answer.content["errorMessage"].startswith(field)
+    await alice.close()
+    await bob.close()
