@@ -8,4 +8,14 @@ from gateway.config.faults import ConfigError, Fault
 from gateway.config.settings import Config, Setting, WebhookEvent, settings_table
 from gateway.config.sources import load
 
-__all__ = ["Config", "ConfigError", "Credentials", "Fault", "Secret", "Setting", "WebhookEvent", "load", "settings_table"]
+__all__ = [
+    "Config",
+    "ConfigError",
+    "Credentials",
+    "Fault",
+    "Secret",
+    "Setting",
+    "WebhookEvent",
+    "load",
+    "settings_table",
+]

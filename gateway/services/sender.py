@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import deque
+from collections.abc import Iterable
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -94,9 +95,9 @@ class Sender:
         self._wanted.set()
 
     async def run(self) -> None:
-        """Takes and sends until cancelled."""
+        """Takes and sends until stopped."""
         tidied_at = -TIDY_S
-        while True:
+        while not self._stopped:
             self._wanted.clear()
             try:
                 await self._fill()
@@ -116,12 +117,17 @@ class Sender:
         self._stopped = True
         if self._running:
             await asyncio.wait(self._running, timeout=STOP_WAIT_S)
-        if self._held:
-            try:
-                await self._context.store.execute(events.release(self._context.keys, self._consumer, self._held))
-            except StoreError:
-                # They are taken over when they have been idle for long enough.
-                pass
+        await self._leave_to_others(self._held)
+
+    async def _leave_to_others(self, places: Iterable[str]) -> None:
+        left = tuple(places)
+        if not left:
+            return
+        try:
+            await self._context.store.execute(events.release(self._context.keys, self._consumer, left))
+        except StoreError:
+            # They are taken over when they have been idle for long enough.
+            pass
 
     async def _fill(self) -> None:
         room = 0 if self._paused else self._held_max - len(self._held)
@@ -130,6 +136,9 @@ class Sender:
             return
         call = events.take(self._context.keys, self._consumer, room, self._idle_ms, self._cursor)
         taken = events.parse_taken(await self._context.store.execute(call))
+        if self._stopped:
+            await self._leave_to_others(each.place for each in taken.queued)
+            return
         self._cursor = taken.cursor
         self.backlog = taken.backlog
         self._count_lost(taken)
@@ -183,10 +192,14 @@ class Sender:
                 if not await self._deliver(lane[0]):
                     break
                 self._held.discard(lane.popleft().place)
+            if lane and not self._stopped:
+                # Anybody may take them at once: another node that reaches the receiver, or this one after the pause,
+                # before what was queued later.
+                left = [each.place for each in lane]
+                self._context.bus.tell(events.release(self._context.keys, self._consumer, left))
         finally:
             del self._lanes[user]
             if not self._stopped:
-                # What is left stays in the queue, as this node's, until it has been idle for long enough.
                 self._held.difference_update(each.place for each in lane)
 
     async def _deliver(self, queued: Queued) -> bool:
@@ -257,6 +270,7 @@ class Sender:
         METRICS.webhook_pauses += 1
         self._paused_until = self._now() + self._config.webhook_pause_s
         self._unanswered_in_row = 0
+        self._cursor = "0-0"
         if not self._away:
             self._away = True
             log.warning(

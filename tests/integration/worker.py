@@ -5,6 +5,7 @@ import sys
 
 import orjson
 
+from gateway.log import configure
 from tests.nodes import running_node
 
 
@@ -15,4 +16,6 @@ async def main(url: str, changes: str) -> None:
 
 
 if __name__ == "__main__":
+    # To stderr: the port is alone on stdout.
+    configure("warning")
     asyncio.run(main(sys.argv[1], sys.argv[2]))
