@@ -25,6 +25,7 @@ from gateway.services.context import NodeContext
 from gateway.store import drops, nodes
 from gateway.store.call import Call
 from gateway.store.drops import Drop
+from gateway.store.master import Dedicated
 from gateway.store.store import Store
 
 log = structlog.get_logger(__name__)
@@ -102,8 +103,12 @@ class Drops:
         call = drop(user, call_id)
         # WAIT covers the writes of its own connection only, so the drop and it share one.
         async with self._store.dedicated(call.place) as connection:
-            _, awaited = drops.parse_dropped(await connection.execute_command(*call.command))
-            replicas = await _wait_for_replica(connection)
+            dropped, role = await connection.pipelined(call.command, ("ROLE",))
+            _, awaited = drops.parse_dropped(dropped)
+            # A master: its word, its place in the stream of changes, its replicas.
+            replicas = (
+                int(await connection.execute_command("WAIT", 1, 100)) if role[0] == b"master" and role[2] else None
+            )
             answers, silent = await self._collect(connection, call.place, call_id, awaited)
         return Acknowledgement(
             sessions_closed=sum(int(answer["closed"]) for answer in answers),
@@ -113,7 +118,7 @@ class Drops:
         )
 
     async def _collect(
-        self, connection: Any, place: int, call_id: str, awaited: Sequence[str]
+        self, connection: Dedicated, place: int, call_id: str, awaited: Sequence[str]
     ) -> tuple[list[dict[str, Any]], list[str]]:
         """The answers of the nodes awaited, and those that stayed silent."""
         missing = set(awaited)
@@ -142,13 +147,6 @@ async def live_nodes(store: Store) -> set[str]:
     listed, now = await store.execute_all([nodes.leases(store.keys), nodes.time(store.keys)])
     now_ms = nodes.parse_time(now)
     return {lease.incarnation for lease in nodes.parse_leases(listed) if lease.ends_at > now_ms}
-
-
-async def _wait_for_replica(connection: Any) -> int | None:
-    role = await connection.execute_command("ROLE")
-    if not (role[0] in (b"master", "master") and role[2]):
-        return None
-    return int(await connection.execute_command("WAIT", 1, 100))
 
 
 class DropReceiver:

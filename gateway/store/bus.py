@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import structlog
 
@@ -13,9 +14,15 @@ from gateway.store.call import Call
 from gateway.store.errors import StoreError
 from gateway.store.functions import load
 from gateway.store.link import Callback, Link, LinkTimes, Part
-from gateway.store.topology import Master, Topology
+from gateway.store.master import Master
+from gateway.store.topology import Topology
+from gateway.store.turns import Turns
 
 log = structlog.get_logger(__name__)
+
+
+ANSWERS_A_TURN = 4
+"""Admins' calls whose waiting tasks are woken in one turn of the loop: what each does then holds up the relays."""
 
 
 class Bus:
@@ -57,6 +64,7 @@ class Bus:
         self._owner: list[int] = []
         self._generation = -1
         self._watched: dict[str, int] = {}
+        self._turns = Turns(ANSWERS_A_TURN)
         self._barrier = 0
         self._settling: asyncio.Task[None] | None = None
         self._closed = False
@@ -74,6 +82,22 @@ class Bus:
     def tell(self, call: Call) -> None:
         """Sends a command whose answer nobody waits for."""
         self.links[self._owner[call.place]].post_unanswered(call.command)
+
+    def ask(self, calls: Sequence[Call]) -> asyncio.Future[list[Any]] | None:
+        """Sends calls of one master for somebody who waits; None where its link cannot carry them now.
+
+        Returns:
+            A future of the replies, errors (store.errors) among them; it never fails, and may be cancelled.
+        """
+        if self._generation != self.topology.generation:
+            return None
+        link = self.links[self._owner[calls[0].place]]
+        if link.spare < len(calls):
+            return None
+        answers = _Answers(len(calls), self._turns)
+        for index, call in enumerate(calls):
+            link.post(call.command, answers.put, index)
+        return answers.whole
 
     def gate(self, partition: int) -> Gate:
         """The gate of the link that serves a partition."""
@@ -264,6 +288,28 @@ class Bus:
         for link in old:
             await link.close()
         self.start()
+
+
+class _Answers:
+    """Collects the replies of calls that were sent together."""
+
+    __slots__ = ("_missing", "_replies", "_turns", "whole")
+
+    def __init__(self, count: int, turns: Turns) -> None:
+        self.whole: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
+        self._replies: list[Any] = [None] * count
+        self._missing = count
+        self._turns = turns
+
+    def put(self, index: int, reply: Any) -> None:
+        self._replies[index] = reply
+        self._missing -= 1
+        if not self._missing:
+            self._turns.do(self._wake)
+
+    def _wake(self) -> None:
+        if not self.whole.done():
+            self.whole.set_result(self._replies)
 
 
 def _nothing(*_: object) -> None:

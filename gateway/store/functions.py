@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 from gateway.store.call import text
 from gateway.store.errors import Forbidden, StoreRefused
 from gateway.store.keys import META
-from gateway.store.topology import Master, Topology
+from gateway.store.master import Master
+from gateway.store.topology import Topology
 
 LIBRARY = "gw1"
 FILES = (

@@ -179,6 +179,13 @@ class Link(asyncio.Protocol):
         if self.up and self._has_room(True):
             self._enqueue(command, None, None)
 
+    @property
+    def spare(self) -> int:
+        """How many commands of admins there is room for: half the link is left to clients' commands."""
+        if not self.up or self._buffer_bytes > BUFFER_BYTES_MAX // 2:
+            return 0
+        return self.pending_max // 2 - len(self._pending) - len(self._late)
+
     def subscribe(self, channel: str, callback: Callback, context: Any = None) -> None:
         """Subscribes to one sharded channel; the callback gets None, or the error."""
         self.post(("SSUBSCRIBE", channel), _Subscription(callback, b"ssubscribe", channel), context)

@@ -1,22 +1,32 @@
-"""The store as services see it: calls through redis-py for admin work, and a bus for what sockets need."""
+"""The store as services see it: for callers that can wait for an answer.
+
+In a node their calls travel on its hot links; without a node (the command line), or where a link is down, through
+redis-py.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
-from functools import partial
 from typing import Any
 
-from redis.asyncio import Redis
-from redis.exceptions import ConnectionError as RedisConnectionError
-
 from gateway.store import functions, nodes
+from gateway.store.bus import Bus
 from gateway.store.call import Call
-from gateway.store.errors import FunctionMissing, Moved, StoreError, StoreUnavailable
+from gateway.store.errors import FunctionMissing, Moved, OutcomeUnknown, StoreError, StoreUnavailable
 from gateway.store.functions import Fault
 from gateway.store.keys import Keys
-from gateway.store.topology import FAULTS, Topology, again_if_unsent, parse, translate
+from gateway.store.master import Dedicated
+from gateway.store.topology import Topology, parse
+
+TOGETHER = 16
+"""Calls of one act that are pipelined at once: the server runs them in one go, and relays wait meanwhile."""
+
+BLOCKING = frozenset(
+    ("BLMOVE", "BLMPOP", "BLPOP", "BRPOP", "BZMPOP", "BZPOPMAX", "BZPOPMIN", "WAIT", "WAITAOF", "XREAD", "XREADGROUP")
+)
+"""Commands that may keep their connection waiting."""
 
 
 class StoreUnfit(StoreError):
@@ -31,20 +41,17 @@ class StoreUnfit(StoreError):
         self.faults = tuple(faults)
 
 
-async def _pipelined(client: Redis, calls: Sequence[Call]) -> list[Any]:
-    """The replies, refusals among them as exceptions."""
-    pipeline = client.pipeline(transaction=False)
-    for call in calls:
-        pipeline.execute_command(*call.command)
-    return list(await pipeline.execute(raise_on_error=False))
-
-
 class Store:
-    """All that is kept in Redis, for callers that can wait for an answer."""
+    """All that is kept in Redis, for callers that can wait for an answer.
+
+    Attributes:
+        bus: the hot links of the node whose calls these are; None where there is no node.
+    """
 
     def __init__(self, topology: Topology) -> None:
         self.topology = topology
         self.keys = topology.keys
+        self.bus: Bus | None = None
 
     @classmethod
     async def open(cls, url: str, *, partitions: int = 256, timeout_s: float = 2.0) -> Store:
@@ -88,10 +95,23 @@ class Store:
             StoreUnavailable, OutcomeUnknown, StoreRefused.
         """
         try:
-            return await self.topology.master(call.place).execute(*call.command)
+            carried = self._carried([call])
+            if carried is None:
+                return await self.topology.master(call.place).execute(*call.command)
+            (reply,) = await carried
+            if isinstance(reply, StoreError):
+                raise reply
+            return reply
         except StoreUnavailable as error:
             await self._mend(call, error)
             return await self.topology.master(call.place).execute(*call.command)
+
+    def _carried(self, calls: Sequence[Call]) -> asyncio.Future[list[Any]] | None:
+        """The replies of calls of one master that the node's hot link carries; None where it does not."""
+        # What blocks a connection would hold up all that is behind it.
+        if self.bus is None or any(call.command[0] in BLOCKING for call in calls):
+            return None
+        return self.bus.ask(calls)
 
     async def _mend(self, call: Call, error: StoreUnavailable) -> None:
         """Mends what kept a call from being run, so that it can be tried once more; raises what cannot be mended."""
@@ -107,38 +127,55 @@ class Store:
         return nodes.parse_time(await self.execute(nodes.time(self.keys)))
 
     async def execute_all(self, calls: Sequence[Call]) -> list[Any]:
-        """Runs calls that do not depend on each other, pipelined a master at a time.
+        """Runs calls that do not depend on each other, pipelined a master at a time, ``TOGETHER`` at once.
 
         Raises:
-            StoreUnavailable, OutcomeUnknown, StoreRefused: As the first one that failed.
+            StoreUnavailable, OutcomeUnknown, StoreRefused: As the first one that failed; OutcomeUnknown also where
+                some were carried out before the store went away.
         """
         replies: list[Any] = [None] * len(calls)
+        carried_out = False
+        for part in self._parts(calls):
+            answers = await self._together([calls[index] for index in part])
+            carried_out = carried_out or not all(isinstance(answer, StoreError) for answer in answers)
+            for index, answer in zip(part, answers, strict=True):
+                if type(answer) is StoreUnavailable and carried_out:
+                    raise OutcomeUnknown(f"carried out in part: {answer}") from answer
+                if type(answer) in (StoreUnavailable, OutcomeUnknown):
+                    raise answer
+                replies[index] = answer
+        for index, reply in enumerate(replies):
+            if isinstance(reply, FunctionMissing | Moved):
+                replies[index] = await self.execute(calls[index])
+            elif isinstance(reply, StoreError):
+                raise reply
+        return replies
+
+    def _parts(self, calls: Sequence[Call]) -> Iterator[list[int]]:
+        """The indexes of calls that go together: of one master, and not more than others may have to wait for."""
         groups: dict[int, list[int]] = {}
         for index, call in enumerate(calls):
             groups.setdefault(self.topology.owner[call.place], []).append(index)
-        for owner, indexes in groups.items():
-            client, group = self.topology.masters[owner].client, [calls[index] for index in indexes]
-            answers = await again_if_unsent(partial(_pipelined, client, group))
-            for index, answer in zip(indexes, answers, strict=True):
-                replies[index] = answer
-        for index, reply in enumerate(replies):
-            if isinstance(reply, Exception):
-                fault = translate(reply)
-                if not isinstance(fault, FunctionMissing | Moved):
-                    raise fault from reply
-                replies[index] = await self.execute(calls[index])
-        return replies
+        for group in groups.values():
+            for start in range(0, len(group), TOGETHER):
+                yield group[start : start + TOGETHER]
+
+    async def _together(self, calls: Sequence[Call]) -> list[Any]:
+        """The replies of calls of one master, faults among them."""
+        carried = self._carried(calls)
+        if carried is not None:
+            return await carried
+        try:
+            return await self.topology.master(calls[0].place).pipelined([call.command for call in calls])
+        except StoreError as error:
+            return [error] * len(calls)
 
     @asynccontextmanager
-    async def dedicated(self, partition: int) -> AsyncIterator[Any]:
-        """A connection of one's own to a partition's master, for what must stay together on one connection."""
-        client = self.topology.master(partition).client.client()
-        try:
-            await client.initialize()
-            # An idle connection may have broken since its last use; a PING may be said twice, the caller's may not.
-            await again_if_unsent(client.ping, (RuntimeError, RedisConnectionError))
-            yield client
-        except FAULTS as error:
-            raise translate(error) from error
-        finally:
-            await client.aclose()
+    async def dedicated(self, partition: int) -> AsyncIterator[Dedicated]:
+        """A connection of one's own to a partition's master, for what must stay together on one connection.
+
+        Raises:
+            StoreUnavailable, OutcomeUnknown, StoreRefused: From its calls as well.
+        """
+        async with self.topology.master(partition).dedicated() as connection:
+            yield connection

@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import ssl
-from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
-from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError, ResponseError
-from redis.exceptions import TimeoutError as RedisTimeoutError
-
-from gateway.store.errors import OutcomeUnknown, StoreRefused, StoreUnavailable, judge
+from gateway.store.errors import OutcomeUnknown, StoreRefused, StoreUnavailable
 from gateway.store.keys import SLOTS, Keys
-from gateway.store.link import Endpoint, Part
+from gateway.store.link import Endpoint
+from gateway.store.master import Master
 
 SCHEMES = ("redis", "rediss", "unix", "redis+cluster", "rediss+cluster")
 
@@ -87,93 +79,6 @@ def _read_options(tls: ssl.SSLContext, query: str) -> str | None:
         else:
             raise ValueError(f"unknown option {name} (known: ssl_ca_certs=FILE, ssl_cert_reqs=none)")
     return authorities
-
-
-class Master:
-    """One server and redis-py's pooled client for it: every access to Redis that is not on a client's socket."""
-
-    def __init__(self, endpoint: Endpoint, timeout_s: float, connections_max: int = 64) -> None:
-        self.endpoint = endpoint
-        options: dict[str, Any] = {
-            "username": endpoint.username,
-            "password": endpoint.password,
-            "socket_timeout": timeout_s,
-            "socket_connect_timeout": timeout_s,
-            "max_connections": connections_max,
-            # A command that was sent may have been carried out: only the caller can know whether to repeat it.
-            "retry": Retry(NoBackoff(), 0),
-            "client_name": "gateway",
-        }
-        if endpoint.path is not None:
-            options["unix_socket_path"] = endpoint.path
-        else:
-            options |= {"host": endpoint.host, "port": endpoint.port}
-            if endpoint.ssl is not None:
-                options |= {"ssl": True, "ssl_ca_certs": endpoint.authorities}
-                if endpoint.ssl.verify_mode == ssl.CERT_NONE:
-                    options |= {"ssl_cert_reqs": "none", "ssl_check_hostname": False}
-        self.client: Redis = Redis(**options)
-        pool = self.client.connection_pool
-        # Redis' own pool fails the call that finds all connections in use; this one lets it wait for one.
-        self.client.connection_pool = BlockingConnectionPool(
-            connections_max, timeout_s, pool.connection_class, **pool.connection_kwargs
-        )
-
-    async def execute(self, *command: Part) -> Any:
-        """Runs one command.
-
-        Raises:
-            StoreUnavailable, OutcomeUnknown, StoreRefused.
-        """
-        return await again_if_unsent(lambda: self.client.execute_command(*command))  # type: ignore[no-untyped-call]
-
-    async def close(self) -> None:
-        await self.client.aclose()
-
-
-FAULTS = (RedisError, OSError, RuntimeError)
-"""What a call through redis-py may raise: uvloop's word for a write to a connection that has gone is RuntimeError."""
-
-
-async def again_if_unsent(
-    call: Callable[[], Awaitable[Any]], unsent: tuple[type[Exception], ...] = (RuntimeError,)
-) -> Any:
-    """Calls redis-py, and once more where an idle connection had broken, so that nothing was written.
-
-    Args:
-        call: may be called twice.
-        unsent: what is worth the second try.
-
-    Raises:
-        StoreUnavailable, OutcomeUnknown, StoreRefused.
-    """
-    try:
-        try:
-            return await call()
-        except unsent:
-            return await call()
-    except FAULTS as error:
-        raise translate(error) from error
-
-
-_AFTER_SENDING = ("Connection closed by server", "Error while reading")
-"""How redis-py words a connection that ended while an answer was waited for; it has no other sign. (Where the write
-failed, Redis has at most half a command, which it does not run.)"""
-
-
-def translate(error: Exception) -> Exception:
-    """redis-py's exceptions in the words of store.errors."""
-    if isinstance(error, RedisTimeoutError | asyncio.TimeoutError):
-        return OutcomeUnknown(f"Redis did not answer in time: {error}")
-    if isinstance(error, RedisConnectionError) and any(words in str(error) for words in _AFTER_SENDING):
-        return OutcomeUnknown(f"the connection to Redis broke before the answer: {error}")
-    if isinstance(error, RedisConnectionError | OSError):
-        return StoreUnavailable(f"Redis is away: {error}")
-    if isinstance(error, ResponseError):
-        # redis-py takes the error word off the text where it knows the word.
-        word = error.status_code or ""
-        return judge(f"{word} {error}".strip())
-    return StoreUnavailable(f"Redis is away: {error}")
 
 
 class Topology:

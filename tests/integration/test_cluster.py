@@ -6,8 +6,8 @@ import orjson
 
 from gateway.node import Node
 from gateway.store.call import Call
+from gateway.store.master import Master
 from gateway.store.store import Store
-from gateway.store.topology import Master
 from tests.integration.fleet import BRISK, everything, online, two_nodes
 from tests.nodes import CREDENTIALS, config, login, running_node
 from tests.proxy import Proxy

@@ -262,7 +262,7 @@ class LivePolicies(RuleBasedStateMachine):
     async def _inbox(self, user: str) -> list[str]:
         """The mids stored, as Redis has them."""
         reply = await self.world.node.store.execute(messages.read(self.world.node.store.keys, user, (0, 0), 1000))
-        return [orjson.loads(b"{" + fields[b"m"])["mid"] for _, fields in reply]
+        return [orjson.loads(b"{" + entry.tail)["mid"] for entry in messages.parse_read(reply)]
 
     @rule(name=names)
     def lift(self, name: str) -> None:

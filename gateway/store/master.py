@@ -1,0 +1,176 @@
+"""redis-py's part: every access to Redis that is not on the hot link."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from gateway.store.errors import OutcomeUnknown, StoreError, StoreUnavailable, judge
+from gateway.store.link import Endpoint, Part
+
+
+class Dedicated:
+    """One connection, taken out of the pool for what must stay together on it.
+
+    Cancelling a caller closes it: an answer that nobody read must not be taken for the next one's.
+    """
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+
+    async def execute_command(self, *command: Part | float) -> Any:
+        """Runs one command."""
+        (reply,) = await self.pipelined(command)
+        return reply
+
+    async def pipelined(self, *commands: tuple[Part | float, ...]) -> list[Any]:
+        """Runs commands that are written at once; the first refusal is raised when all have been answered."""
+        connection = self._connection
+        packed = connection.pack_commands(commands)
+        try:
+            await connection.send_packed_command(packed)
+        except RuntimeError:
+            # It had broken while it was idle, so nothing was written; it connects again.
+            await connection.send_packed_command(packed)
+        replies: list[Any] = []
+        for _ in commands:
+            try:
+                replies.append(await connection.read_response())
+            except ResponseError as error:
+                replies.append(translate(error))
+        for reply in replies:
+            if isinstance(reply, StoreError):
+                raise reply
+        return replies
+
+
+class Master:
+    """One server and redis-py's pooled client for it.
+
+    Replies are as Redis sends them (RESP3), the same shapes as on the hot link: which carried a call shows nowhere.
+    """
+
+    def __init__(self, endpoint: Endpoint, timeout_s: float, connections_max: int = 64) -> None:
+        self.endpoint = endpoint
+        options: dict[str, Any] = {
+            "username": endpoint.username,
+            "password": endpoint.password,
+            "socket_timeout": timeout_s,
+            "socket_connect_timeout": timeout_s,
+            "max_connections": connections_max,
+            # A command that was sent may have been carried out: only the caller can know whether to repeat it.
+            "retry": Retry(NoBackoff(), 0),
+            "client_name": "gateway",
+            "protocol": 3,
+        }
+        if endpoint.path is not None:
+            options["unix_socket_path"] = endpoint.path
+        else:
+            options |= {"host": endpoint.host, "port": endpoint.port}
+            if endpoint.ssl is not None:
+                options |= {"ssl": True, "ssl_ca_certs": endpoint.authorities}
+                if endpoint.ssl.verify_mode == ssl.CERT_NONE:
+                    options |= {"ssl_cert_reqs": "none", "ssl_check_hostname": False}
+        self.client: Redis = Redis(**options)
+        self.client.response_callbacks.clear()
+        pool = self.client.connection_pool
+        # Redis' own pool fails the call that finds all connections in use; this one lets it wait for one.
+        self.client.connection_pool = BlockingConnectionPool(
+            connections_max, timeout_s, pool.connection_class, **pool.connection_kwargs
+        )
+
+    async def execute(self, *command: Part) -> Any:
+        """Runs one command.
+
+        Raises:
+            StoreUnavailable, OutcomeUnknown, StoreRefused.
+        """
+        return await again_if_unsent(lambda: self.client.execute_command(*command))  # type: ignore[no-untyped-call]
+
+    async def pipelined(self, commands: Sequence[tuple[Part, ...]]) -> list[Any]:
+        """Runs commands on one connection, written at once; the replies, refusals (store.errors) among them.
+
+        Raises:
+            StoreUnavailable, OutcomeUnknown.
+        """
+
+        async def run() -> list[Any]:
+            pipeline = self.client.pipeline(transaction=False)
+            for command in commands:
+                pipeline.execute_command(*command)
+            return list(await pipeline.execute(raise_on_error=False))
+
+        replies = await again_if_unsent(run)
+        return [translate(reply) if isinstance(reply, Exception) else reply for reply in replies]
+
+    @asynccontextmanager
+    async def dedicated(self) -> AsyncIterator[Dedicated]:
+        """A connection that nobody else uses meanwhile; the pool has seen to it that it stands.
+
+        Raises:
+            StoreUnavailable, OutcomeUnknown, StoreRefused: From its calls as well.
+        """
+        pool = self.client.connection_pool
+        try:
+            connection = await pool.get_connection()  # type: ignore[no-untyped-call]
+            try:
+                yield Dedicated(connection)
+            finally:
+                await pool.release(connection)
+        except FAULTS as error:
+            raise translate(error) from error
+
+    async def close(self) -> None:
+        await self.client.aclose()
+
+
+FAULTS = (RedisError, OSError, RuntimeError)
+"""What a call through redis-py may raise: uvloop's word for a write to a connection that has gone is RuntimeError."""
+
+
+async def again_if_unsent(call: Callable[[], Awaitable[Any]]) -> Any:
+    """Calls redis-py, and once more where an idle connection had broken, so that nothing was written.
+
+    Args:
+        call: may be called twice.
+
+    Raises:
+        StoreUnavailable, OutcomeUnknown, StoreRefused.
+    """
+    try:
+        try:
+            return await call()
+        except RuntimeError:
+            return await call()
+    except FAULTS as error:
+        raise translate(error) from error
+
+
+_AFTER_SENDING = ("Connection closed by server", "Error while reading")
+"""How redis-py words a connection that ended while an answer was waited for; it has no other sign. (Where the write
+failed, Redis has at most half a command, which it does not run.)"""
+
+
+def translate(error: Exception) -> Exception:
+    """redis-py's exceptions in the words of store.errors."""
+    if isinstance(error, RedisTimeoutError | asyncio.TimeoutError):
+        return OutcomeUnknown(f"Redis did not answer in time: {error}")
+    if isinstance(error, RedisConnectionError) and any(words in str(error) for words in _AFTER_SENDING):
+        return OutcomeUnknown(f"the connection to Redis broke before the answer: {error}")
+    if isinstance(error, RedisConnectionError | OSError):
+        return StoreUnavailable(f"Redis is away: {error}")
+    if isinstance(error, ResponseError):
+        # redis-py takes the error word off the text where it knows the word.
+        word = error.status_code or ""
+        return judge(f"{word} {error}".strip())
+    return StoreUnavailable(f"Redis is away: {error}")
