@@ -28,6 +28,7 @@ class Vendor:
         self.users = ncsdk.UserManagementApi(self._client)
         self.blocklist = ncsdk.UserBlocklistApi(self._client)
         self.friends = ncsdk.FriendshipApi(self._client)
+        self.profiles = ncsdk.UserProfileHostingApi(self._client)
         self.moderation = ncsdk.ModerationApi(self._client)
         self.messages = ncsdk.MessageManagementApi(self._client)
         self.system = ncsdk.SystemMessagesApi(self._client)
