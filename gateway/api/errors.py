@@ -110,12 +110,13 @@ _encode = msgspec.json.Encoder().encode
 def problem_of_body(error: msgspec.DecodeError) -> Problem:
     """The answer to a request body that msgspec refused: names the field, picks the code.
 
-    msgspec puts the place last (``… - at `$.userIds[1]```) and says what kind of value was over its length.
+    msgspec puts the place last (``… - at `$.userIds[1]```, ``… - at `key` in `$.metadata```) and says what kind of
+    value was over its length.
     """
     if not isinstance(error, msgspec.ValidationError):
         return Problem(INVALID_PARAMETER, f"the body is not valid JSON: {error}")
-    text, _, place = str(error).partition(" - at `$")
-    field = place.strip("`.")
+    text, _, place = str(error).partition(" - at `")
+    field = place.removeprefix("key` in `").removeprefix("$").strip("`.")
     if text.startswith("Object missing required field"):
         missing = text.rpartition("field ")[2].strip("`")
         field = f"{field}.{missing}" if field else missing

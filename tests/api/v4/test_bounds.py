@@ -9,7 +9,7 @@ import pytest
 from gateway.api import v4
 from tests.api.admin import Admin, refusal
 from tests.api.signing import signed
-from tests.api.v4 import test_bounds_broadcasts, test_bounds_users, test_bounds_words
+from tests.api.v4 import test_bounds_broadcasts, test_bounds_messages, test_bounds_users, test_bounds_words
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -182,7 +182,9 @@ async def test_other_fields(admin: Admin, path: str, body: dict[str, Any], code:
 async def test_every_operation_is_in_a_table() -> None:
     takes_nothing = {"/v4/app/setting/get", "/v4/app/stats"}
     served = {path for row in v4.OPERATIONS for path in row.paths}
-    elsewhere = test_bounds_users.PATHS | test_bounds_broadcasts.PATHS | test_bounds_words.PATHS
+    elsewhere = (
+        test_bounds_users.PATHS | test_bounds_broadcasts.PATHS | test_bounds_messages.PATHS | test_bounds_words.PATHS
+    )
     assert served - takes_nothing - elsewhere == {*USER_LISTS, *ONE_USER, BANS, "/v4/app/setting/set"}
 
 
