@@ -188,7 +188,7 @@ class Config:
 
     # Webhooks: what the app's own server is told.
     webhook_url: Annotated[
-        str | None, _about("https:// or http:// address that events are posted to; none: no webhooks.")
+        str | None, _about("https:// or http:// address that events are posted to; none: no webhooks.", secret=True)
     ] = None
     webhook_events: Annotated[
         tuple[WebhookEvent, ...],
@@ -196,10 +196,10 @@ class Config:
     ] = TOLD_BY_DEFAULT
     webhook_server_messages: Annotated[bool, _about("Tell of messages that the Server API sent, too.")] = False
     webhook_v1_status_url: Annotated[
-        str | None, _about("Address that gets who comes and goes, in the older form; none: not told.")
+        str | None, _about("Address that gets who comes and goes, in the older form; none: not told.", secret=True)
     ] = None
     webhook_v1_friendship_url: Annotated[
-        str | None, _about("Address that gets changes of friendships, in the older form; none: not told.")
+        str | None, _about("Address that gets changes of friendships, in the older form; none: not told.", secret=True)
     ] = None
     webhook_send: Annotated[bool, _about("This node sends what is queued; the queue is filled by all nodes.")] = True
     webhook_timeout_s: Annotated[float, _about("Time for one request and its whole answer.", 0.05, 60)] = 5.0
