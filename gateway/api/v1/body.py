@@ -6,6 +6,8 @@ content type: what the body is decides, not what the header says.
 
 from __future__ import annotations
 
+import re
+from binascii import a2b_qp
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import unquote_to_bytes
@@ -67,7 +69,22 @@ def _of_form(body: bytes) -> Values:
 def _unescaped(escaped: bytes) -> str:
     # A "+" is a space even where a client escaped nothing: the hosted service reads it so, and ids that arrive with
     # a space in them are refused rather than guessed at.
+    text = escaped.replace(b"+", b" ")
+    if b"%" in text:
+        text = unquote_to_bytes(text) if _stray_percent(text) else _unquoted(text)
     try:
-        return unquote_to_bytes(escaped.replace(b"+", b" ")).decode()
+        return text.decode()
     except UnicodeDecodeError as error:
         raise Problem(INVALID_PARAMETER, "the body is not UTF-8") from error
+
+
+_stray_percent = re.compile(rb"%(?![0-9A-Fa-f]{2})").search
+
+
+def _unquoted(text: bytes) -> bytes:
+    """``unquote_to_bytes`` where every ``%`` is an escape.
+
+    That one takes 70 ms for 128 KiB of Chinese, in which the event loop would relay nothing; quoted-printable differs
+    in its sign only, and C reads it in a tenth of the time.
+    """
+    return a2b_qp(text.replace(b"=", b"=3D").replace(b"%", b"="))
