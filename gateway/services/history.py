@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
 from typing import NamedTuple
 
 import msgspec
 from msgspec import Raw, Struct
 
+from gateway.core.session import StreamId
 from gateway.services.errors import PARAMETER_INVALID, Refused
 from gateway.services.messages import UPDATE_AGE_MS
 from gateway.store import recalls
@@ -87,37 +87,53 @@ class Histories:
 
     async def _one_way(
         self, sender: str, to: str, latest_ms: int, earliest_ms: int, limit: int
-    ) -> list[tuple[tuple[int, int], Past]]:
-        entries: list[Entry] = []
-        onward, missing = b"", limit
-        while missing > 0:
+    ) -> list[tuple[StreamId, Past]]:
+        reading, onward = _Reading(), b""
+        while True:
             call = recalls.history(
-                self._store.keys, sender, to, onward, latest_ms, earliest_ms, latest_ms + UPDATE_AGE_MS, missing
+                self._store.keys,
+                sender,
+                to,
+                onward,
+                latest_ms,
+                earliest_ms,
+                latest_ms + UPDATE_AGE_MS,
+                limit - reading.taken,
             )
-            onward, some = recalls.parse_history(await self._store.execute(call))
-            entries += some
-            missing -= sum(entry.kind == b"m" for entry in some)
-            if not onward:
-                break
-        return list(_shown(entries))
+            onward, entries = recalls.parse_history(await self._store.execute(call))
+            # Decoded here and not in the end: large bodies take their time, and others get theirs in between.
+            for entry in entries:
+                reading.take(entry)
+            if not onward or reading.taken >= limit:
+                return reading.found
 
 
-def _shown(entries: Iterable[Entry]) -> Iterable[tuple[tuple[int, int], Past]]:
-    """Messages with their last bodies, each once. Changes stand before what they change: the newest comes first."""
-    bodies: dict[str, Raw] = {}
-    shown: set[str] = set()
-    for entry in entries:
+class _Reading:
+    """Puts messages together with what changed them, which stands before them: the newest comes first.
+
+    Attributes:
+        taken: messages seen.
+        found: them, each once and with its last body.
+    """
+
+    def __init__(self) -> None:
+        self.taken = 0
+        self.found: list[tuple[StreamId, Past]] = []
+        self._bodies: dict[str, Raw] = {}
+        self._shown: set[str] = set()
+
+    def take(self, entry: Entry) -> None:
         tail = _tail(b"{" + entry.tail)
         if entry.kind == b"u":
-            bodies.setdefault(tail.mid, tail.body)
-        elif tail.mid not in shown:
-            # A message that a client sent twice under one key is there twice.
-            shown.add(tail.mid)
-            body = bytes(bodies.get(tail.mid, tail.body))
-            yield (
-                entry.place,
-                Past(tail.mid, tail.from_, tail.to, tail.kind, _content(body), entry.place[0], tail.metadata),
-            )
+            self._bodies.setdefault(tail.mid, tail.body)
+            return
+        self.taken += 1
+        # A message that a client sent twice under one key is there twice.
+        if tail.mid not in self._shown:
+            self._shown.add(tail.mid)
+            content = _content(bytes(self._bodies.get(tail.mid, tail.body)))
+            past = Past(tail.mid, tail.from_, tail.to, tail.kind, content, entry.place[0], tail.metadata)
+            self.found.append((entry.place, past))
 
 
 def _content(body: bytes) -> str:

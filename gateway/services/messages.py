@@ -18,10 +18,11 @@ from gateway.services.relay import uuid7
 from gateway.services.settings import Settings
 from gateway.store import messages, recalls
 from gateway.store.call import Call
+from gateway.store.errors import OutcomeUnknown, StoreError, StoreUnavailable
 from gateway.store.recalls import Stretch, Target
 from gateway.store.store import Store
 
-SLICE_RECIPIENTS = 50
+SLICE_RECIPIENTS = 25
 SLICE_BYTES = 256 * 1024
 """What goes to the store at a time: composing it keeps the event loop from relaying, about 1 ms for either limit."""
 
@@ -96,7 +97,8 @@ class Messages:
 
         Raises:
             Refused: 1002 the content is not what the kind asks for; 1005 too long; 21501 a profanity word blocks it.
-            OutcomeUnknown, StoreUnavailable: some recipients may have got it.
+            StoreUnavailable: nobody got it.
+            OutcomeUnknown: some recipients may have got it.
         """
         body = await self._contents.body(draft.content, draft.kind)
         if draft.metadata and len(body) + len(_encode(draft.metadata)) > 2 * self._body_bytes_max:
@@ -105,7 +107,12 @@ class Messages:
         size = min(SLICE_RECIPIENTS, max(1, SLICE_BYTES // len(body)))
         waiting, stored = iter(recipients), list[Stored]()
         while some := list(islice(waiting, size)):
-            stored += await self._send_slice(draft, body, flags, some)
+            try:
+                stored += await self._send_slice(draft, body, flags, some)
+            except StoreUnavailable as error:
+                if stored:
+                    raise OutcomeUnknown(f"sent to {len(stored)} recipients: {error}") from error
+                raise
         return stored
 
     async def _send_slice(self, draft: Draft, body: bytes, flags: str, recipients: list[str]) -> list[Stored]:
@@ -143,7 +150,13 @@ class Messages:
     async def _echo(self, sender: str, tails: list[bytes]) -> None:
         keys, retention_ms = self._store.keys, self._settings.live.retention_ms
         calls = [messages.echo(keys, sender, "", tail, self._inbox_max, retention_ms) for tail in tails]
-        for reply in await self._store.execute_all(calls):
+        try:
+            replies = await self._store.execute_all(calls)
+        except StoreError:
+            # The messages are stored; what is missing is the sender's own copies.
+            METRICS.echoes_lost += len(calls)
+            return
+        for reply in replies:
             if isinstance(reply, bytes):
                 METRICS.messages_echoed += 1
             else:
@@ -169,8 +182,11 @@ class Messages:
         if extra is not None:
             more += b',"extra":' + _encode(extra)
 
+        # An id that a client's key was made into may be there twice, one that was made for one message is not.
+        once = _made_at(target.mid) is not None
+
         def call(user: str, within: Stretch, onward: bytes, state: int, notice_max: int) -> Call:
-            return recalls.recall(self._store.keys, user, target, more, within, onward, state, notice_max)
+            return recalls.recall(self._store.keys, user, target, more, within, onward, state, notice_max, once)
 
         state = await self._change(target, sent_at, call)
         if state == recalls.NOT_THERE:
@@ -204,7 +220,10 @@ class Messages:
             state = await self._carry_out(target.to, within, call, 0)
             if state in (recalls.DONE, recalls.RECALLED_BEFORE) and not target.system and target.sender != target.to:
                 # Even when it was recalled before: the call that did it may have come no further than that.
-                await self._carry_out(target.sender, within, call, self._inbox_max)
+                try:
+                    await self._carry_out(target.sender, within, call, self._inbox_max)
+                except StoreUnavailable as error:
+                    raise OutcomeUnknown(f"the sender's devices were not told: {error}") from error
             if state != recalls.NOT_THERE:
                 return state
         return recalls.NOT_THERE

@@ -45,7 +45,15 @@ WHOLE = Stretch()
 
 
 def recall(
-    keys: Keys, user_id: str, target: Target, more: bytes, within: Stretch, onward: bytes, state: int, notice_max: int
+    keys: Keys,
+    user_id: str,
+    target: Target,
+    more: bytes,
+    within: Stretch,
+    onward: bytes,
+    state: int,
+    notice_max: int,
+    once: bool,
 ) -> Call:
     """Takes a message out of a user's inbox and leaves a note.
 
@@ -55,8 +63,9 @@ def recall(
         onward: where the call before stopped; b"" at first.
         state: what the call before has come to.
         notice_max: entries of an inbox below which the note is left even where no copy was; 0 = never.
+        once: whether the message cannot be there twice, so that the search ends where it is found.
     """
-    return _change(keys, "recall", user_id, target, more, within, onward, state, notice_max)
+    return _change(keys, "recall", user_id, target, more, within, onward, state, notice_max, int(once))
 
 
 def update(
@@ -78,8 +87,7 @@ def _change(
     more: bytes,
     within: Stretch,
     onward: bytes,
-    ninth: int,
-    notice_max: int,
+    *last: int,
 ) -> Call:
     user = keys.user(user_id)
     head = messages.head(target.mid, target.sender, target.to)
@@ -95,8 +103,7 @@ def _change(
         onward,
         within.latest,
         within.earliest,
-        ninth,
-        notice_max,
+        *last,
     )
 
 

@@ -41,10 +41,12 @@ async def recall(
     more: bytes = b"",
     within: Stretch = WHOLE,
     notice_max: int = 0,
+    once: bool = False,
 ) -> int:
-    state, _ = await carried_out(
-        acts, lambda onward, state: recalls.recall(acts.keys, user, target, more, within, onward, state, notice_max)
-    )
+    def call(onward: bytes, state: int) -> Call:
+        return recalls.recall(acts.keys, user, target, more, within, onward, state, notice_max, once)
+
+    state, _ = await carried_out(acts, call)
     return state
 
 
@@ -229,11 +231,26 @@ async def test_a_long_inbox_is_searched_in_turns(acts: Acts) -> None:
     await update(acts, '"late"')
 
     def call(onward: bytes, state: int) -> Call:
-        return recalls.recall(acts.keys, "bob", TARGET, b"", WHOLE, onward, state, 0)
+        return recalls.recall(acts.keys, "bob", TARGET, b"", WHOLE, onward, state, 0, True)
 
     state, calls = await carried_out(acts, call)
     assert (state, calls >= 4) == (DONE, True)
     assert [each for each in await kinds(acts) if each[1] == "m1"] == [("r", "m1")]
+
+
+@pytest.mark.parametrize(("once", "expected"), [(True, 1), (False, 2)])
+async def test_a_message_that_is_there_once_is_not_looked_for_behind_itself(
+    acts: Acts, once: bool, expected: int
+) -> None:
+    await acts.register("bob")
+    for number in range(300):
+        await acts.send("alice", "bob", mid=f"n{number}", inbox_max=1000)
+    await acts.send("alice", "bob", mid="m1", inbox_max=1000)
+
+    def call(onward: bytes, state: int) -> Call:
+        return recalls.recall(acts.keys, "bob", TARGET, b"", WHOLE, onward, state, 0, once)
+
+    assert await carried_out(acts, call) == (DONE, expected)
 
 
 async def test_whoever_has_no_copy_is_told_while_there_is_somebody_to_tell_and_room(acts: Acts) -> None:

@@ -8,9 +8,10 @@ local append_change
 
 do
 
-local CHUNK = 16
+-- What a history answers comes over a link that Redis allows little: with the largest bodies 2.5 MiB a call.
+local CHUNK = 8
 local LOOK_MAX = 256
-local LOOK_BYTES_MAX = 1048576
+local LOOK_BYTES_MAX = 524288
 local PUSHES = {r = 'recalled', u = 'updated'}
 
 -- Shows entries to `visit`, newest first, until it returns true or enough were looked at.
@@ -64,7 +65,8 @@ end
 -- KEYS user, inbox, ack
 -- ARGS user, head (the tail from "mid" to "to"), what follows it in the message, tail of the push,
 --      node channel prefix, where to go on ('' at first), latest ms ('' = the end), earliest ms ('-' = the start),
---      found by an earlier call (1 or 0), inbox limit for a note without a message (0 = no such note)
+--      found by an earlier call (1 or 0), inbox limit for a note without a message (0 = no such note),
+--      stored at most once (1 or 0)
 -- Returns {0 not there or 1 recalled or 2 recalled before, where to go on or ''}.
 local function recall(keys, args)
   local user, head, message, lower = args[1], args[2], args[2] .. args[3], args[8]
@@ -83,7 +85,7 @@ local function recall(keys, args)
         append_change(keys, user, record, 'r', args[4], args[5])
       end
     end
-    return state == 2
+    return state == 2 or (state == 1 and args[11] == '1')
   end)
   if state == 0 and onward == '' and wants_notice(keys, record, tonumber(args[10])) then
     append_change(keys, user, record, 'r', args[4], args[5])
