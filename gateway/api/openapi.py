@@ -13,7 +13,7 @@ from gateway.api.codes import MEANINGS
 from gateway.api.examples import example
 from gateway.api.operation import Operation, Rate
 from gateway.api.schemas import Schema, Schemas
-from gateway.api.v1.row import SUCCESS, Row
+from gateway.api.v1.row import NO_POST_DATA, SUCCESS, Row
 from gateway.services.errors import RATE_EXCEEDED
 
 _ABOUT = """\
@@ -173,16 +173,17 @@ def status_of(code: int) -> int:
     return errors.HTTP_STATUS.get(code, 400)
 
 
-def codes(row: Operation[Any, Any], asked: Schema) -> dict[int, list[int]]:
+def codes(row: Operation[Any, Any], asked: Schema, *more: int) -> dict[int, list[int]]:
     """HTTP status → business codes, of every error a row may answer.
 
     Args:
         row: the operation.
         asked: the schema of its request.
+        more: codes that only this way of asking has.
     """
     about = asked.get("properties", {})
     found = {status: set(usual) for status, usual in _USUAL.items() if status not in (404, 405)}
-    special = [errors.INVALID_PARAMETER, *row.errors]
+    special = [errors.INVALID_PARAMETER, *row.errors, *more]
     special += [errors.INVALID_MINUTES] if "durationMinutes" in about else []
     special += [errors.TOO_LONG] if any(_is_text(each) for each in about.values()) else []
     for code in special:
@@ -247,7 +248,7 @@ def _v1_operation(row: Row, path: str, schemas: Schemas) -> dict[str, Any]:
                 "application/x-www-form-urlencoded": {"schema": form | ({"required": required} if required else {})}
             }
         },
-        "responses": {"200": _answer("Done", schema, None), **_failures(codes(row.operation, asked))},
+        "responses": {"200": _answer("Done", schema, None), **_failures(codes(row.operation, asked, NO_POST_DATA))},
         "x-scope": row.operation.scope,
         "x-rate": rate(row.operation),
         "x-extension": False,

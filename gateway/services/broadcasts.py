@@ -10,8 +10,9 @@ import orjson
 from gateway.config import Config
 from gateway.services.clock import Clock
 from gateway.services.content import Contents
-from gateway.services.errors import DATA_MISSING, RATE_EXCEEDED, Refused
+from gateway.services.errors import DATA_MISSING, Refused
 from gateway.services.messages import Draft
+from gateway.services.rates import RateExceeded
 from gateway.services.relay import uuid7
 from gateway.services.settings import Settings
 from gateway.store import broadcasts
@@ -21,6 +22,9 @@ from gateway.store.store import Store
 
 ONLINE_LIFETIME_MS = 600_000
 """A broadcast to users online is also seen by who comes online within ten minutes, as the hosted service has it."""
+
+FULL_RETRY_AFTER_S = 60
+"""What the caller is told when there are too many: broadcasts to users online end after ten minutes."""
 
 _CHANGED = orjson.dumps({"cmd": "broadcasts"})
 _encode = msgspec.json.Encoder().encode
@@ -75,7 +79,7 @@ class Broadcasts:
             broadcasts_max=self._broadcasts_max,
         )
         if not await self._store.execute(call):
-            raise Refused(RATE_EXCEEDED, f"there are {self._broadcasts_max} broadcasts on their way")
+            raise RateExceeded(FULL_RETRY_AFTER_S, f"there are {self._broadcasts_max} broadcasts on their way")
         await self._tell()
         return mid
 

@@ -18,8 +18,8 @@ class RateExceeded(Refused):
         retry_after_s: in how many whole seconds it may be repeated.
     """
 
-    def __init__(self, retry_after_s: int) -> None:
-        super().__init__(RATE_EXCEEDED, f"the rate limit is exceeded; try again in {retry_after_s} s")
+    def __init__(self, retry_after_s: int, reason: str = "the rate limit is exceeded") -> None:
+        super().__init__(RATE_EXCEEDED, f"{reason}; try again in {retry_after_s} s")
         self.retry_after_s = retry_after_s
 
 

@@ -61,7 +61,7 @@ class BannedUsers(Result):
     banned_users: list[BannedUser]
 
 
-@operation("/v4/user/ban", scope=WRITE)
+@operation("/v4/user/ban", scope=WRITE, note="Tells which sockets it closed, once they can neither read nor write.")
 async def ban(services: Services, asked: Ban) -> Dropped:
     """Ban users for a number of minutes and close their connections."""
     return dropped(await services.bans.ban(asked.user_ids, minutes=asked.duration_minutes))

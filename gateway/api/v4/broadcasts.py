@@ -10,7 +10,8 @@ from gateway.api.bearer import WRITE
 from gateway.api.operation import Rate, operation
 from gateway.api.v4.fields import Ask, Milliseconds, Result, UserId
 from gateway.api.v4.messages import Content, MessageId, MessageType, PushText, Switch
-from gateway.services.errors import DATA_MISSING, PARAMETER_TOO_LONG, RATE_EXCEEDED
+from gateway.protocol.codes import Code
+from gateway.services.errors import DATA_MISSING, PARAMETER_TOO_LONG
 from gateway.services.messages import Draft
 from gateway.services.services import Services
 
@@ -95,7 +96,7 @@ def _draft(asked: ToOnline) -> Draft:
     rate=Rate(60, 60),
     note="Pushed at once, broadcast_users_per_s users a node and second; whoever comes online within ten minutes gets "
     "it then. At most once: a socket that breaks while it is on its way loses it.",
-    errors=(PARAMETER_TOO_LONG, RATE_EXCEEDED),
+    errors=(PARAMETER_TOO_LONG, Code.PROFANITY_BLOCKED),
     example=_EXAMPLE,
 )
 async def to_online(services: Services, asked: ToOnline) -> Sent:
@@ -110,7 +111,7 @@ async def to_online(services: Services, asked: ToOnline) -> Sent:
     rate=RARE,
     note="Goes into the inbox of every user who is registered by then and comes online within the offline retention; "
     "its `sent_at` on devices is when it got there. Histories do not show it. Push fields are accepted and not used.",
-    errors=(PARAMETER_TOO_LONG, RATE_EXCEEDED),
+    errors=(PARAMETER_TOO_LONG, Code.PROFANITY_BLOCKED),
     example=_EXAMPLE,
 )
 async def to_all(services: Services, asked: ToAll) -> Sent:

@@ -10,7 +10,8 @@ from gateway.api.bearer import READ, WRITE
 from gateway.api.errors import INVALID_PARAMETER, Problem
 from gateway.api.operation import Rate, operation
 from gateway.api.v4.fields import Ask, Milliseconds, Result, UserId
-from gateway.services.errors import DATA_MISSING, NOT_ENABLED, PARAMETER_INVALID, PARAMETER_TOO_LONG, Refused
+from gateway.protocol.codes import Code
+from gateway.services.errors import DATA_MISSING, NOT_ENABLED, PARAMETER_TOO_LONG, Refused
 from gateway.services.history import Past
 from gateway.services.messages import Draft, Stored
 from gateway.services.services import Services
@@ -245,7 +246,7 @@ def _deliveries(stored: list[Stored]) -> Deliveries:
     scope=WRITE,
     rate=Rate(6000, 60, "recipients"),
     note=_IDS + _NO_PUSH + "Recipients that do not exist, are deleted or have a full inbox are left out of the answer.",
-    errors=(PARAMETER_TOO_LONG,),
+    errors=(PARAMETER_TOO_LONG, Code.PROFANITY_BLOCKED),
     example={
         "fromUserId": "alice",
         "toUserIds": ["bob"],
@@ -278,7 +279,7 @@ def _metadata(asked: DirectSending) -> dict[str, str] | None:
     scope=WRITE,
     rate=Rate(100, 1, "recipients"),
     note=_IDS + _NO_PUSH + "Recipients that do not exist, are deleted or have a full inbox are left out of the answer.",
-    errors=(PARAMETER_TOO_LONG,),
+    errors=(PARAMETER_TOO_LONG, Code.PROFANITY_BLOCKED),
     example={
         "fromUserId": "news",
         "toUserIds": ["alice", "bob"],
@@ -366,7 +367,7 @@ async def recall(services: Services, asked: Recall) -> None:
 @operation(
     "/v4/direct-channel/message/update",
     scope=WRITE,
-    errors=(PARAMETER_INVALID, PARAMETER_TOO_LONG, DATA_MISSING),
+    errors=(PARAMETER_TOO_LONG, DATA_MISSING, Code.PROFANITY_BLOCKED),
     example={
         "fromUserId": "alice",
         "targetId": "bob",

@@ -9,6 +9,7 @@ from msgspec import Meta
 from gateway.api.bearer import WRITE
 from gateway.api.operation import Rate, operation
 from gateway.api.v4.fields import Ask, AvatarUrl, Dropped, Milliseconds, Name, Result, UserId, Users, dropped
+from gateway.services.errors import USER_DEACTIVATED, USER_LIMIT
 from gateway.services.services import Services
 
 
@@ -62,14 +63,25 @@ class Revoke(Ask):
     token_id: Annotated[str, Meta(min_length=1, max_length=128)]
 
 
-@operation("/v4/auth/access-token/issue", scope=WRITE, rate=Rate(200))
+@operation(
+    "/v4/auth/access-token/issue",
+    scope=WRITE,
+    rate=Rate(200),
+    errors=(USER_LIMIT, USER_DEACTIVATED),
+    example={"userId": "alice", "name": "Alice", "avatarUrl": "https://app.example.com/alice.png"},
+)
 async def issue(services: Services, asked: Issue) -> Issued:
     """Register a user and issue an access token."""
     token = await services.tokens.issue(asked.user_id, asked.name, asked.avatar_url)
     return Issued(user_id=asked.user_id, access_token=token)
 
 
-@operation("/v4/auth/access-token/expire", scope=WRITE)
+@operation(
+    "/v4/auth/access-token/expire",
+    scope=WRITE,
+    note="Closes live sockets at once and tells which; the hosted service leaves them up, as the live setting "
+    "expireKeepsConnections does.",
+)
 async def expire(services: Services, asked: Expire) -> Dropped:
     """Void all tokens issued before an instant and close the connections that used them."""
     return dropped(await services.tokens.expire(asked.user_ids, asked.expires_at))

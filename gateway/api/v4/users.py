@@ -172,17 +172,21 @@ class Deleted(Result):
     sessions_closed: int
 
 
-@operation("/v4/user/get", scope=READ)
+@operation("/v4/user/get", scope=READ, errors=(NO_SUCH_USER,))
 async def get(services: Services, asked: User) -> Account:
     """Read a user's name, avatar and time of registration."""
     record = await _existing(services, asked.user_id)
     return Account(name=record.name, avatar_url=record.avatar_url, created_at=written_time(record.registered_at))
 
 
-@operation("/v4/user/update", scope=WRITE)
+@operation(
+    "/v4/user/update",
+    scope=WRITE,
+    errors=(NO_SUCH_USER,),
+    example={"userId": "alice", "name": "Alice", "avatarUrl": "https://app.example.com/alice.png"},
+)
 async def update(services: Services, asked: Update) -> None:
     """Change a user's name or avatar; what is left out stays."""
-    await _existing(services, asked.user_id)
     await services.accounts.update(asked.user_id, name=asked.name, avatar_url=asked.avatar_url)
 
 
