@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from gateway.config import Config
 from gateway.services.directories import Directory, Page, place_of, token_of
-from gateway.services.errors import PARAMETER_INVALID, USER_DEACTIVATED, USER_LIMIT, USER_UNKNOWN, Refused
+from gateway.services.errors import PARAMETER_TOO_LONG, USER_DEACTIVATED, USER_LIMIT, USER_UNKNOWN, Refused
 from gateway.store import accounts
 from gateway.store.accounts import Account
 from gateway.store.directories import Entry
@@ -15,6 +15,9 @@ from gateway.store.store import Store
 
 NAME_MAX = 64
 AVATAR_BYTES_MAX = 1024
+
+PACE = 100
+"""Users whose records are written in one go, so that a thousand do not hold the event loop up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +45,9 @@ class Accounts:
             The time of the store, Unix ms.
 
         Raises:
-            Refused: 31029 deactivated; 2007 the development environment's limit; 1002 over-long name or avatar.
+            Refused: 31029 deactivated; 2007 the development environment's limit; 1005 over-long name or avatar.
         """
-        if name is not None and len(name) > NAME_MAX:
-            raise Refused(PARAMETER_INVALID, f"name is longer than {NAME_MAX} characters", "name")
-        if avatar_url is not None and len(avatar_url.encode()) > AVATAR_BYTES_MAX:
-            raise Refused(PARAMETER_INVALID, f"avatarUrl is longer than {AVATAR_BYTES_MAX} bytes", "avatar_url")
+        _check_lengths(name, avatar_url)
         if self._users_max is not None and not (await self._read(user)).registered:
             await self._count_below(self._users_max)
         code, now, *_ = await self._store.execute(accounts.register(self._store.keys, user, name, avatar_url))
@@ -72,15 +72,20 @@ class Accounts:
         """Changes what is given.
 
         Raises:
-            Refused: 400 no such user, and as ``register``.
+            Refused: 400 no such user, or a deleted one; 1005 over-long name or avatar.
         """
-        if not (await self._read(user)).registered:
-            raise Refused(USER_UNKNOWN, f"user {user} does not exist", "user")
+        _check_lengths(name, avatar_url)
+        record = await self._read(user)
+        if not record.registered or record.deactivated_at is not None:
+            raise Refused(USER_UNKNOWN, "the user does not exist", "user")
         await self.register(user, name, avatar_url)
 
     async def mute(self, users: Sequence[str], muted: bool) -> None:
         """Takes from users, or gives back, the right to send direct messages."""
-        await self._store.execute_all([accounts.mute(self._store.keys, user, muted) for user in dict.fromkeys(users)])
+        wanted = list(dict.fromkeys(users))
+        for start in range(0, len(wanted), PACE):
+            some = wanted[start : start + PACE]
+            await self._store.execute_all([accounts.mute(self._store.keys, user, muted) for user in some])
 
     async def muted(self, *, offset: int, limit: int) -> Page:
         """Who may send no direct messages, the one for longest first."""
@@ -108,3 +113,10 @@ class Accounts:
 
     async def _read(self, user: str) -> Account:
         return accounts.parse_get(user, await self._store.execute(accounts.get(self._store.keys, user)))
+
+
+def _check_lengths(name: str | None, avatar_url: str | None) -> None:
+    if name is not None and len(name) > NAME_MAX:
+        raise Refused(PARAMETER_TOO_LONG, f"is longer than {NAME_MAX} characters", "name")
+    if avatar_url is not None and len(avatar_url.encode()) > AVATAR_BYTES_MAX:
+        raise Refused(PARAMETER_TOO_LONG, f"is longer than {AVATAR_BYTES_MAX} bytes", "avatar_url")

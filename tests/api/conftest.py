@@ -49,8 +49,15 @@ async def small_admin(serve: Serve) -> AsyncIterator[Admin]:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def shared_admin(valkey_process: Server) -> AsyncIterator[Admin]:
     """One API for a whole file of tests that leave nothing behind that another would see."""
-    valkey_process.empty()
-    async with _served(valkey_process, Config(admin_port=0)) as admin:
+    async with module_admin(valkey_process) as admin:
+        yield admin
+
+
+@asynccontextmanager
+async def module_admin(server: Server, **settings: Any) -> AsyncIterator[Admin]:
+    """The API over a store that is emptied once."""
+    server.empty()
+    async with _served(server, Config(admin_port=0, **settings)) as admin:
         yield admin
 
 
