@@ -15,6 +15,7 @@ from gateway.services.directories import Directory, Page
 from gateway.services.drops import Acknowledgement, Drops
 from gateway.services.errors import CALL_RESTRICTED, Refused
 from gateway.services.friends import Friends
+from gateway.services.outbox import Outbox
 from gateway.store import accounts, drops
 from gateway.store.errors import StoreError
 from gateway.store.store import Store
@@ -67,13 +68,15 @@ class Deletion:
         store: where they are kept.
         drops: ends their sockets.
         friends: ends their friendships.
+        outbox: tells the app's server what came of it.
         config: the environment, and how long nobody is restored.
     """
 
-    def __init__(self, store: Store, drops: Drops, friends: Friends, config: Config) -> None:
+    def __init__(self, store: Store, drops: Drops, friends: Friends, outbox: Outbox, config: Config) -> None:
         self._store = store
         self._drops = drops
         self._friends = friends
+        self._outbox = outbox
         self._wait_ms = int(config.restore_wait_s * 1000)
         self._allowed = config.environment == "development"
         self._directory = Directory(store, "deactivated")
@@ -83,8 +86,12 @@ class Deletion:
         keys = self._store.keys
         done = await self._drops.perform(users, lambda user, call: drops.deactivate(keys, user, call))
         await self._leave_friends(users)
+        operation_id = _operation_id()
+        if self._outbox.accounts:
+            wanted = dict.fromkeys(users)
+            await self._outbox.add([self._outbox.deletion(user, operation_id, restored=False) for user in wanted])
         return Deactivated(
-            done.sessions_closed, done.nodes_answered, done.nodes_silent, done.took_ms, done.replicas, _operation_id()
+            done.sessions_closed, done.nodes_answered, done.nodes_silent, done.took_ms, done.replicas, operation_id
         )
 
     async def reactivate(self, users: Sequence[str]) -> Restored:
@@ -100,6 +107,13 @@ class Deletion:
                 restored.users.append(user)
             elif outcome != accounts.NOT_DEACTIVATED:
                 restored.refused.append(user)
+        if self._outbox.accounts:
+            codes = {user: CALL_RESTRICTED if user in restored.refused else 0 for user in outcomes}
+            several = [
+                self._outbox.deletion(user, restored.operation_id, restored=True, code=code)
+                for user, code in codes.items()
+            ]
+            await self._outbox.add(several)
         return restored
 
     async def list(self, *, offset: int, limit: int) -> Page:
@@ -139,8 +153,10 @@ class Deletion:
         """Takes users off their friends' lists. What is not done in time, or at all, is left to any node's sweep."""
         try:
             async with asyncio.timeout(LEAVE_WAIT_S):
-                for user in dict.fromkeys(users):
-                    await self._friends.unfriend_all(user)
+                found = await self._store.execute_all([accounts.friends_left(self._store.keys, user) for user in users])
+                for user, left in zip(users, found, strict=True):
+                    if left:
+                        await self._friends.unfriend_all(user)
         except (TimeoutError, StoreError) as error:
             log.info("taking users off their friends' lists is left to a sweep", reason=repr(error))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from gateway.services.accounts import PACE
 from gateway.services.errors import PARAMETER_TOO_LONG, Refused
 from gateway.store import accounts
 from gateway.store.store import Store
@@ -27,8 +28,10 @@ class Tags:
         for index, tag in enumerate(wanted):
             if len(tag.encode()) > TAG_BYTES_MAX:
                 raise Refused(PARAMETER_TOO_LONG, f"tags[{index}]: is longer than {TAG_BYTES_MAX} bytes")
-        calls = [accounts.tag(self._store.keys, user, wanted) for user in dict.fromkeys(users)]
-        await self._store.execute_all(calls)
+        whose = list(dict.fromkeys(users))
+        for start in range(0, len(whose), PACE):
+            some = whose[start : start + PACE]
+            await self._store.execute_all([accounts.tag(self._store.keys, user, wanted) for user in some])
 
     async def get(self, users: Sequence[str]) -> dict[str, list[str]]:
         """Each user's tags, in the order in which they were given."""

@@ -152,6 +152,12 @@ def reactivate(keys: Keys, user_id: str, wait_ms: int) -> Call:
     )
 
 
+def friends_left(keys: Keys, user_id: str) -> Call:
+    """Whether the user has friends, or a place is held for one; replies 0 where there is none."""
+    user = keys.friend(user_id)
+    return Call(user.partition, ("EXISTS", user.friends, user.held))
+
+
 def forget(keys: Keys, user_id: str) -> Call:
     """Unregisters a deactivated user; replies 1, or 0 while a session or a friend is left."""
     user, partition = keys.user(user_id), keys.partition(user_id)

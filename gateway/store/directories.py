@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, NamedTuple
 
-from gateway.store.call import Call, function, text
+from gateway.store.call import Call, function
 from gateway.store.keys import Keys
 
 DirectoryName = Literal["users", "deactivated", "muted"]
@@ -55,5 +55,4 @@ def window(keys: Keys, partition: int, name: DirectoryName, least_ms: int | None
 
 def parse_window(reply: Any) -> Window:
     below, *flat = reply
-    pairs = zip(flat[::2], flat[1::2], strict=True)
-    return Window(int(below), [Entry(int(float(at)), text(user)) for user, at in pairs])
+    return Window(below, [Entry(int(at), user.decode()) for user, at in zip(flat[::2], flat[1::2], strict=True)])
