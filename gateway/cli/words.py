@@ -49,6 +49,10 @@ def push(message: dict[str, Any], me: str) -> Text | None:
     kind = message["type"]
     if kind == "message":
         return _message(message, me)
+    if kind == "recalled":
+        return Text(f"* {_parties(message, me)} was recalled", "dim")
+    if kind == "updated":
+        return Text(f"* {_parties(message, me)} now says: {clean(_shown(message['body']))}", "dim")
     if kind == "presence":
         return presence(message)
     if kind == "welcome":
@@ -105,15 +109,24 @@ def _message(message: dict[str, Any], me: str) -> Text:
     return line.append(clean(message["from"]), style).append(": " + clean(_body(message)), "default")
 
 
+def _parties(message: dict[str, Any], me: str) -> str:
+    if message["from"] == me and message["to"] != me:
+        return f"your message to {clean(message['to'])}"
+    return f"a message of {clean(message['from'])}"
+
+
 def _body(message: dict[str, Any]) -> str:
-    body = message["body"]
+    shown = _shown(message["body"])
+    return shown if message["kind"] == "text" else f"[{message['kind']}] {shown}"
+
+
+def _shown(body: Any) -> str:
     if isinstance(body, dict):
         for name in ("text", "content"):
             if isinstance(body.get(name), str):
                 body = body[name]
                 break
-    shown = body if isinstance(body, str) else orjson.dumps(body).decode()
-    return shown if message["kind"] == "text" else f"[{message['kind']}] {shown}"
+    return body if isinstance(body, str) else orjson.dumps(body).decode()
 
 
 def _named(device: str | None) -> str:

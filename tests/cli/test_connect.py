@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import re
@@ -9,10 +10,13 @@ import select
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
 
 from gateway.cli import words
+from tests.api.signing import signed
 from tests.cli.processes import START_DEADLINE_S, Gateway, Program, command, environment, run
 from tests.waiting import wait_until
 
@@ -97,6 +101,38 @@ def test_what_others_write_cannot_move_the_cursor(gateway: Gateway) -> None:
     with gateway.connect("mallory") as mallory, gateway.connect("victim") as victim:
         mallory.say("/to victim \x1b[2Jgone\x07 [red]plain[/red]")
         victim.shows("mallory:  [2Jgone  [red]plain[/red]")
+
+
+def test_what_the_app_takes_back_or_changes_is_told_once(gateway: Gateway) -> None:
+    def ask(path: str, **body: Any) -> Any:
+        credentials = json.loads((gateway.cwd / "data" / "credentials.json").read_text())
+        headers = signed(app_key=credentials["app_key"], secret=credentials["app_secret"])
+        answer = httpx.post(f"http://127.0.0.1:{gateway.admin_port}/v4{path}", json=body, headers=headers)
+        assert answer.status_code == 200, answer.text
+        return answer.json().get("result")
+
+    between = {"fromUserId": "author", "content": '{"text": "first"}'}
+    with gateway.connect("reader") as reader, gateway.connect("author") as author:
+        sent = ask("/direct-channel/message/send", toUserIds=["reader"], messageType="text", **between)
+        mid = sent["messageIds"][0]["messageId"]
+        reader.shows("author: first")
+        ask(
+            "/direct-channel/message/update",
+            **between | {"targetId": "reader", "messageId": mid, "content": "se\x1bcond"},
+        )
+        reader.shows("* a message of author now says: se cond")
+        author.shows("* your message to reader now says: se cond")
+        ask("/message/delete", fromUserId="author", channelType=1, channelId="reader", messageId=mid)
+        reader.shows("* a message of author was recalled")
+        author.shows("* your message to reader was recalled")
+        # Answered behind the acknowledgement of what was shown.
+        reader.say("/sessions")
+        reader.shows(", this one")
+    with gateway.connect("reader") as again, gateway.connect("author") as author:
+        author.say("/to reader after")
+        again.shows("author: after")
+        assert "recalled" not in again.output
+        assert "cond" not in again.output
 
 
 def test_piped_lines_are_carried_out_to_the_last(gateway: Gateway) -> None:
