@@ -19,6 +19,7 @@ async def banned(vendor: Vendor, **paging: int) -> list[tuple[str, str]]:
     return [(each.user_id, each.ban_expires_at) for each in result.banned_users]
 
 
+@pytest.mark.operation("/v4/user/ban", "/v4/user/ban/list")
 async def test_a_ban_is_listed_with_its_end(admin: Admin, vendor: Vendor) -> None:
     await ban(vendor, "alice", minutes=43_200)
     ((user, ends),) = await banned(vendor)
@@ -44,12 +45,14 @@ async def test_a_new_ban_replaces_the_end(admin: Admin, vendor: Vendor) -> None:
     assert second[1] > first[1]
 
 
+@pytest.mark.operation("/v4/user/unban")
 async def test_unbanning(admin: Admin, vendor: Vendor) -> None:
     await ban(vendor, "alice", "bob")
     await vendor.call(vendor.users.unban_users, "UserIdsMax20Request", user_ids=["alice", ["never", "banned"][0]])
     assert [user for user, _ in await banned(vendor)] == ["bob"]
 
 
+@pytest.mark.operation("/v4/user/ban/list")
 async def test_pages(admin: Admin, vendor: Vendor) -> None:
     for minute in range(1, 8):
         await ban(vendor, f"u{minute}", minutes=minute)

@@ -50,6 +50,7 @@ async def refused_with(node: Node, token: str) -> int:
     return refused.value.response.status_code
 
 
+@pytest.mark.operation("/v4/auth/access-token/issue", "/v4/user/connection-status/get")
 async def test_an_issued_token_opens_a_socket_and_online_status_follows_it(node: Node, vendor: Vendor) -> None:
     assert await status(vendor, "alice") == "0"
     alice = await login(node, "alice", token=await issue(vendor, "alice"))
@@ -62,6 +63,7 @@ async def test_an_issued_token_opens_a_socket_and_online_status_follows_it(node:
     await eventually(offline)
 
 
+@pytest.mark.operation("/v4/user/ban", "/v4/user/unban")
 async def test_a_ban_closes_the_socket_and_the_door(node: Node, vendor: Vendor) -> None:
     token = await issue(vendor, "alice")
     alice = await login(node, "alice", token=token)
@@ -75,6 +77,7 @@ async def test_a_ban_closes_the_socket_and_the_door(node: Node, vendor: Vendor) 
     await again.close()
 
 
+@pytest.mark.operation("/v4/auth/access-token/expire")
 async def test_expiring_closes_what_older_tokens_opened(node: Node, admin: Admin, vendor: Vendor) -> None:
     token = await issue(vendor, "alice")
     alice = await login(node, "alice", token=token)
@@ -102,6 +105,7 @@ async def test_with_the_vendors_behaviour_expiring_leaves_the_socket(node: Node,
     await alice.close()
 
 
+@pytest.mark.operation("/v4/user/token/revoke")
 async def test_revoking_one_token_closes_its_socket_alone(node: Node, admin: Admin, vendor: Vendor) -> None:
     tokens = [await issue(vendor, "alice") for _ in range(2)]
     phone = await login(node, "alice", "?platform=ios", token=tokens[0])
@@ -126,6 +130,7 @@ async def listed(admin: Admin, user: str) -> list[dict[str, Any]]:
     return sessions
 
 
+@pytest.mark.operation("/v4/user/kick", "/v4/user/session/list")
 async def test_kicking_a_session_a_device_and_a_user(node: Node, admin: Admin) -> None:
     async def devices() -> tuple[Client, Client, Client]:
         phone = await login(node, "alice", "?platform=ios&device=phone")

@@ -8,6 +8,7 @@ import pytest
 from tests.api.admin import Admin
 
 
+@pytest.mark.operation("/v4/user/session/list")
 async def test_sessions_of_a_user(admin: Admin, connected: str) -> None:
     result = await admin.result("/v4/user/session/list", {"userId": connected})
     (session,) = result["sessions"]

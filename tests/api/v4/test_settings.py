@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pytest
+
 from tests.api.admin import Admin, refusal
 
 
@@ -18,6 +20,7 @@ async def test_all_settings_have_a_value(admin: Admin) -> None:
     }
 
 
+@pytest.mark.operation("/v4/app/setting/get", "/v4/app/setting/set")
 async def test_a_subset_is_changed_and_the_whole_comes_back(admin: Admin) -> None:
     before = await admin.result("/v4/app/setting/get", {})
     changes = {"friendsOnly": True, "sendRatePerSecond": 5}

@@ -19,6 +19,7 @@ async def issue(vendor: Vendor, user: str = "alice", name: str = "Alice") -> str
     return str(result.access_token)
 
 
+@pytest.mark.operation("/v4/auth/access-token/issue")
 async def test_an_issued_token_is_the_users(admin: Admin, vendor: Vendor) -> None:
     before = int(time.time() * 1000)
     token = await issue(vendor)
@@ -50,6 +51,7 @@ async def test_a_deleted_user_gets_no_token(admin: Admin, vendor: Vendor) -> Non
     await issue(vendor)
 
 
+@pytest.mark.operation("/v4/auth/access-token/expire")
 async def test_expiring_writes_the_cut_off(admin: Admin, vendor: Vendor) -> None:
     await issue(vendor)
     instant = int(time.time() * 1000)
@@ -68,6 +70,7 @@ async def test_expiring_says_what_it_dropped(admin: Admin) -> None:
     assert took >= 0
 
 
+@pytest.mark.operation("/v4/user/token/revoke")
 async def test_revoking_one_token(admin: Admin) -> None:
     result = await admin.result("/v4/user/token/revoke", {"userId": "alice", "tokenId": "0123"})
     assert result["sessionsClosed"] == 0
