@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 _encode = msgspec.json.Encoder().encode
+_text = msgspec.json.Decoder(str).decode
 _object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
@@ -23,5 +24,18 @@ def body_of(content: str) -> bytes:
 
 
 def content_json_of(body: bytes) -> bytes:
-    """The content as a JSON string: a string body is one already, any other body's text becomes one."""
-    return body if body[:1] == b'"' else _encode(body.decode())
+    """The content as a JSON string: a string body is one already, any other body's text becomes one.
+
+    So does a string that is no text, half of a surrogate pair, say: who reads it strictly could read nothing of it.
+    """
+    if body[:1] == b'"' and (b"\\u" not in body or _is_text(body)):
+        return body
+    return _encode(body.decode())
+
+
+def _is_text(body: bytes) -> bool:
+    try:
+        _text(body)
+    except msgspec.DecodeError:
+        return False
+    return True

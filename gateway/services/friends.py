@@ -26,6 +26,7 @@ from gateway.services.errors import (
     USER_UNKNOWN,
     Refused,
 )
+from gateway.services.outbox import Outbox
 from gateway.services.pairs import PACE, Pairs, Verdict
 from gateway.services.relationships import page_of, place_of
 from gateway.services.settings import Settings
@@ -37,6 +38,9 @@ from gateway.store.store import Store
 
 ANYONE, WITH_APPROVAL, NOBODY = 1, 2, 3
 """Friend permissions: who may add a user."""
+
+REQUESTED, ACCEPTED, REMOVED, ADDED = 1, 2, 4, 5
+"""What the app's server is told: that a user asked, that the other one agreed, and so on."""
 
 REQUESTS_MAX = 500
 """Requests that wait for one user; more are refused, so that strangers do not push out the ones that wait."""
@@ -80,20 +84,23 @@ class Friends:
     Args:
         store: where they are kept.
         settings: the live ones.
+        outbox: tells the app's server.
         list_max: friends that one user may have.
     """
 
-    def __init__(self, store: Store, settings: Settings, list_max: int) -> None:
+    def __init__(self, store: Store, settings: Settings, outbox: Outbox, list_max: int) -> None:
         self._store = store
         self._settings = settings
+        self._outbox = outbox
         self._list_max = list_max
         self._pairs = Pairs(store, list_max)
 
-    async def add(self, user: str, target: str, *, directly: bool = False) -> Added:
+    async def add(self, user: str, target: str, *, directly: bool = False, extra: str | None = None) -> Added:
         """Makes two users friends, or leaves a request with the target where that one wants to be asked.
 
         Args:
             directly: without looking at the target's permission. Block- and allowlists are looked at all the same.
+            extra: a note for the app's server, told with a request that waits.
 
         Raises:
             Refused: 25473 oneself; 25460 friends already; 25462 to 25465 a list of the target or of the user stands
@@ -112,14 +119,19 @@ class Friends:
             self._refuse(mine, theirs, already=owner.friends)
             if not directly and not mine.asked and (level := self._level(theirs.permission)) != ANYONE:
                 if requested:
+                    await self._tell(REQUESTED, user, [target], extra)
                     return "waits"
                 await self._request(user, target, level)
                 # Once more: the target may have asked at the same moment, and neither have seen the other's request.
                 requested = True
                 continue
             verdict = await self._pairs.make(pair, owner.version)
+            if verdict.code == 0 and mine.asked:
+                await self._tell(ACCEPTED, target, [user])
+                return "accepted"
             if verdict.code == 0:
-                return "accepted" if mine.asked else "friends"
+                await self._tell(ADDED, user, [target])
+                return "friends"
             if verdict.code not in (friends.CONFLICT, ALREADY_FRIENDS):
                 raise self._refusal(verdict, user)
         raise StoreUnavailable("this pair of friends keeps being changed")
@@ -140,10 +152,11 @@ class Friends:
         mine = await self.are_friends(user, others)
         pairs = [Pair.of(user, other) for other in others]
         await self._pairs.end([(pair, pair.larger == user and mine[pair.smaller]) for pair in pairs])
+        await self._tell(REMOVED, user, [other for other in others if mine[other]])
 
     async def unfriend_all(self, user: str) -> None:
         """Ends all friendships that a user has now; paced, and finished by any node should this one die."""
-        await self._pairs.clear(user)
+        await self._pairs.clear(user, lambda others: self._tell(REMOVED, user, others))
 
     async def are_friends(self, user: str, targets: Sequence[str]) -> dict[str, bool]:
         """Which of the targets are friends of the user."""
@@ -196,6 +209,11 @@ class Friends:
     async def sweep(self, now_ms: int) -> int:
         """Finishes changes of friends that a process left half done; returns how many."""
         return await self._pairs.sweep(now_ms)
+
+    async def _tell(self, operation: int, user: str, targets: Sequence[str], extra: str | None = None) -> None:
+        if self._outbox.friendships and targets:
+            told = [self._outbox.friendship(operation, user, target, extra) for target in targets]
+            await self._outbox.add([event for several in told for event in several])
 
     def _level(self, permission: int | None) -> int:
         return self._settings.live.friend_permission_default if permission is None else permission

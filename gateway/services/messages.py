@@ -14,6 +14,7 @@ from gateway.metrics import METRICS
 from gateway.services.clock import Clock
 from gateway.services.content import Contents
 from gateway.services.errors import DATA_MISSING, PARAMETER_INVALID, PARAMETER_TOO_LONG, Refused
+from gateway.services.outbox import DIRECT_CHANNEL, SERVER, SYSTEM_CHANNEL, Message, Outbox
 from gateway.services.relay import uuid7
 from gateway.services.settings import Settings
 from gateway.store import messages, recalls
@@ -77,11 +78,13 @@ class Messages:
         store: where the inboxes are.
         settings: how long they are kept.
         contents: what bodies are made by.
+        outbox: tells the app's server of them, where it wants that.
         config: how large they and the bodies may be.
     """
 
-    def __init__(self, store: Store, settings: Settings, contents: Contents, config: Config) -> None:
+    def __init__(self, store: Store, settings: Settings, contents: Contents, outbox: Outbox, config: Config) -> None:
         self._store = store
+        self._outbox = outbox
         self._contents = contents
         self._settings = settings
         self._body_bytes_max = config.body_bytes_max
@@ -145,6 +148,8 @@ class Messages:
             if draft.echo and user != draft.sender:
                 echoes.append(tail)
         await self._echo(draft.sender, echoes)
+        if self._outbox.server_messages:
+            await self._outbox.add([_told(draft, body, each).event() for each in stored])
         return stored
 
     async def _echo(self, sender: str, tails: list[bytes]) -> None:
@@ -191,6 +196,9 @@ class Messages:
         state = await self._change(target, sent_at, call)
         if state == recalls.NOT_THERE:
             raise Refused(DATA_MISSING, "no such message of this sender to this recipient", "message")
+        if self._outbox.deletions:
+            told = self._outbox.recalled(target.sender, target.to, target.mid, system=target.system, extra=extra)
+            await self._outbox.add([told])
 
     async def update(self, target: Target, content: str) -> None:
         """Changes the body of a message of the last 24 hours and tells both users' devices.
@@ -238,6 +246,12 @@ class Messages:
             )
             if not onward:
                 return state
+
+
+def _told(draft: Draft, body: bytes, stored: Stored) -> Message:
+    """A message as the app's server is told of it. Whether words were replaced in it is not known here."""
+    channel_type = SYSTEM_CHANNEL if draft.system else DIRECT_CHANNEL
+    return Message(draft.sender, stored.user, draft.kind, body, stored.mid, stored.sent_at, SERVER, None, channel_type)
 
 
 def _stretches(mid: str, sent_at: int | None) -> tuple[Stretch, ...]:

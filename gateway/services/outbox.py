@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 from uuid import uuid4
 
@@ -30,8 +30,8 @@ BACKLOG_MAX = 10_000
 ONLINE, OFFLINE, LOGGED_OUT = "0", "1", "2"
 """What `user:connection_status` says."""
 
-DIRECT_CHANNEL = 1
-"""The hosted service's number of a direct channel."""
+DIRECT_CHANNEL, SYSTEM_CHANNEL = 1, 6
+"""The hosted service's numbers of the kinds of channels."""
 
 SERVER = "Server"
 _SYSTEMS = {"ios": "iOS", "android": "Android"}
@@ -92,26 +92,29 @@ class Outbox:
         self._bus.call(call, self._queued, event)
 
     async def add(self, several: Sequence[Event]) -> None:
-        """Queues events of an admin's act. The act is done: what cannot be queued is counted and logged, not raised."""
-        if self._bus is not None:
-            for event in several:
-                self.put(event)
-            return
+        """Queues events of an admin's act, which is done: what the store does not take is tried later, not raised."""
         calls = [events.queue(self._store.keys, event, self._config.webhook_queue_max) for event in several]
         try:
             await self._store.execute_all(calls)
         except StoreError as error:
-            self._lose(len(several), str(error))
+            for event in several:
+                self._keep(event, error)
         else:
             METRICS.webhook_events_queued += len(several)
+            self._wake()
 
     def _queued(self, event: Event, reply: Any) -> None:
         if not isinstance(reply, Exception):
             METRICS.webhook_events_queued += 1
             self._complained = False
             self._wake()
-        elif isinstance(reply, StoreRefused) or len(self._backlog) >= BACKLOG_MAX:
-            self._lose(1, str(reply))
+        else:
+            self._keep(event, reply)
+
+    def _keep(self, event: Event, fault: Exception) -> None:
+        # Without a node nobody would come back to it.
+        if self._bus is None or isinstance(fault, StoreRefused) or len(self._backlog) >= BACKLOG_MAX:
+            self._lose(1, str(fault))
         else:
             # Of an unknown outcome too: told twice with one id is better than not at all.
             self._backlog.append(event)
@@ -159,48 +162,39 @@ class Outbox:
         for kind in self._status_kinds:
             self.put(Event(kind, told, user, data, timed=False))
 
-    def friendship(
-        self, operation: int, user: str, target: str, at_ms: int, *, system: str = SERVER, extra: str = ""
-    ) -> list[Event]:
-        """A friendship changed.
+    def friendship(self, operation: int, user: str, target: str, extra: str | None = None) -> list[Event]:
+        """A friendship changed, by the Server API.
 
         Args:
             operation: 1 request, 2 accepted, 3 refused, 4 removed, 5 added by the server.
             user: who acted, or who had asked where the request was answered.
             target: the other one.
+            extra: what goes with a request.
         """
-        about: dict[str, Any] = {"operationType": operation, "userId": user, "toUserId": target, "time": at_ms}
-        about["os"] = system
+        about: dict[str, Any] = {"operationType": operation, "userId": user, "toUserId": target, "os": SERVER}
         if extra:
             about["extra"] = extra
         told, data = new_id(), _json(about)
-        return [Event(kind, told, user, data) for kind in self._friendship_kinds]
+        return [Event(kind, told, user, data, timed=False) for kind in self._friendship_kinds]
 
-    def profile(
-        self, user: str, at_ms: int, changed: dict[str, Any] | None, changed_extra: dict[str, str] | None
-    ) -> Event:
-        """A profile changed, or was cleared (nothing given)."""
-        given = changed is not None or changed_extra is not None
-        about: dict[str, Any] = {"operatorId": user, "operationType": 1 if given else 0, "time": at_ms}
-        if changed:
-            about["userProfile"] = changed
-        if changed_extra:
-            about["userMetaData"] = changed_extra
-        return Event("user:profile_update", new_id(), user, _json(about))
+    def profile(self, user: str, basic: Mapping[str, Any], extended: Mapping[str, Any]) -> Event:
+        """Keys of a profile changed; none = it was cleared."""
+        about: dict[str, Any] = {"operatorId": user, "operationType": 1 if basic or extended else 0}
+        about |= {name: given for name, given in (("userProfile", basic), ("userMetaData", extended)) if given}
+        return Event("user:profile_update", new_id(), user, _json(about), timed=False)
 
-    def deletion(self, user: str, operation: str, *, restored: bool, code: int, at_ms: int) -> Event:
-        """What became of one user of a soft deletion or a restore; ``code`` 0 = done."""
-        about = {"operationId": operation, "userId": user, "operationType": 2 if restored else 1, "code": code}
-        about["time"] = at_ms
-        return Event("user:deletion_state", event_id(operation, user), user, _json(about))
+    def deletion(self, user: str, operation_id: str, *, restored: bool, code: int = 0) -> Event:
+        """What became of one user of a soft deletion or a restoration; ``code`` 0 = done."""
+        about = {"operationId": operation_id, "userId": user, "operationType": 2 if restored else 1, "code": code}
+        return Event("user:deletion_state", event_id(operation_id, user), user, _json(about), timed=False)
 
-    def recalled(self, user: str, channel: str, mid: str, at_ms: int, *, extra: str = "") -> Event:
-        """A message was deleted by an admin on its sender's behalf."""
-        about: dict[str, Any] = {"userId": user, "channelId": channel, "channelType": DIRECT_CHANNEL, "messageId": mid}
-        about |= {"time": at_ms, "os": SERVER}
+    def recalled(self, sender: str, channel: str, mid: str, *, system: bool, extra: str | None) -> Event:
+        """A message was deleted on its sender's behalf."""
+        about: dict[str, Any] = {"userId": sender, "channelId": channel, "messageId": mid, "os": SERVER}
+        about["channelType"] = SYSTEM_CHANNEL if system else DIRECT_CHANNEL
         if extra:
             about["extra"] = extra
-        return Event("message:delete", event_id("delete", mid, channel), user, _json(about))
+        return Event("message:delete", event_id("delete", mid, channel), sender, _json(about), timed=False)
 
 
 class Message(msgspec.Struct, frozen=True):
@@ -208,7 +202,7 @@ class Message(msgspec.Struct, frozen=True):
 
     Attributes:
         body: JSON, as the client gave it.
-        profanity: 0 nothing was found, 2 words were replaced.
+        profanity: 0 nothing was found, 2 words were replaced, None = not known.
     """
 
     user: str
@@ -218,14 +212,14 @@ class Message(msgspec.Struct, frozen=True):
     mid: str
     at_ms: int
     system: str
-    profanity: int = 0
+    profanity: int | None = 0
     channel_type: int = DIRECT_CHANNEL
 
     def data(self, before: bytes = b"") -> bytes:
         """The object that tells it; ``before`` are members that come first."""
         return (
             b'{%b"userId":%b,"channelId":%b,"messageType":%b,"content":%b,"channelType":%d,'
-            b'"time":%d,"messageId":"%b","os":"%b","profanityType":%d}'
+            b'"time":%d,"messageId":"%b","os":"%b"%b}'
         ) % (
             before,
             _json(self.user),
@@ -236,7 +230,7 @@ class Message(msgspec.Struct, frozen=True):
             self.at_ms,
             self.mid.encode(),
             self.system.encode(),
-            self.profanity,
+            b"" if self.profanity is None else b',"profanityType":%d' % self.profanity,
         )
 
     def event(self) -> Event:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple
 
 from gateway.store import friends
@@ -79,12 +79,16 @@ class Pairs:
                 await self._store.execute_all([friends.befriended(keys, intent) for intent in intents])
             await asyncio.sleep(0)
 
-    async def clear(self, user: str) -> None:
-        """Ends all friendships that a user has now. What a process that dies leaves is finished by a sweep."""
-        last = text(await self._store.execute(friends.clear(self._store.keys, user)))
-        await self._clear(Clearing(user, last, ""))
+    async def clear(self, user: str, ended: Callable[[list[str]], Awaitable[None]]) -> None:
+        """Ends all friendships that a user has now. What a process that dies leaves is finished by a sweep.
 
-    async def _clear(self, clearing: Clearing) -> None:
+        Args:
+            ended: gets the friends, some at a time, as they cease to be it.
+        """
+        last = text(await self._store.execute(friends.clear(self._store.keys, user)))
+        await self._clear(Clearing(user, last, ""), ended)
+
+    async def _clear(self, clearing: Clearing, ended: Callable[[list[str]], Awaitable[None]] | None = None) -> None:
         keys, user = self._store.keys, clearing.user
         for held in friends.parse_held(user, await self._store.execute(friends.held_places(keys, user))):
             await self._settle(held)
@@ -94,6 +98,8 @@ class Pairs:
             entries = friends.parse_oldest(reply)
             pairs = [Pair.of(user, other) for other, _ in entries]
             await self.end([(pair, pair.larger == user) for pair in pairs])
+            if ended is not None:
+                await ended([other for other, _ in entries])
             if len(entries) < PACE:
                 break
             # Whatever becomes of an entry, the walk goes on behind it.

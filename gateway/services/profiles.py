@@ -9,6 +9,7 @@ from typing import Any
 
 from gateway.services.directories import Directory
 from gateway.services.errors import PARAMETER_INVALID, USER_UNKNOWN, Refused
+from gateway.services.outbox import Outbox
 from gateway.services.settings import Settings
 from gateway.store import profiles
 from gateway.store.profiles import ProfileRecord
@@ -49,8 +50,9 @@ class ProfilePage:
 class Profiles:
     """What can be done about hosted profiles."""
 
-    def __init__(self, store: Store, settings: Settings) -> None:
+    def __init__(self, store: Store, settings: Settings, outbox: Outbox) -> None:
         self._store = store
+        self._outbox = outbox
         self._settings = settings
         self._users = Directory(store, "users")
 
@@ -77,6 +79,8 @@ class Profiles:
             raise _too_many(extended)
         if code:
             raise Refused(NO_SUCH_USER, f"user {user} does not exist", "user")
+        if self._outbox.profiles:
+            await self._outbox.add([self._outbox.profile(user, basic, extended)])
         return int(version)
 
     async def get(self, users: Sequence[str]) -> list[ProfileRecord]:
@@ -98,7 +102,11 @@ class Profiles:
 
     async def delete(self, users: Sequence[str]) -> None:
         """Removes whole profiles."""
-        await self._store.execute_all([profiles.delete(self._store.keys, user) for user in dict.fromkeys(users)])
+        wanted = list(dict.fromkeys(users))
+        removed = await self._store.execute_all([profiles.delete(self._store.keys, user) for user in wanted])
+        if self._outbox.profiles:
+            cleared = [user for user, count in zip(wanted, removed, strict=True) if int(count)]
+            await self._outbox.add([self._outbox.profile(user, {}, {}) for user in cleared])
 
     async def _read(self, users: Sequence[str]) -> Sequence[ProfileRecord]:
         replies = await self._store.execute_all([profiles.get(self._store.keys, user) for user in users])

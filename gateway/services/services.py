@@ -59,19 +59,19 @@ class Services:
         contents = Contents(words, settings, config.body_bytes_max)
         accounts = Accounts(store, config)
         outbox = Outbox(store, config, settings)
-        friends = Friends(store, settings, config.list_max)
+        friends = Friends(store, settings, outbox, config.list_max)
         return cls(
             accounts=accounts,
             bans=Bans(store, drops),
             broadcasts=Broadcasts(store, settings, contents, config),
             control=Control(store, drops),
             friends=friends,
-            deletion=Deletion(store, drops, friends, config),
+            deletion=Deletion(store, drops, friends, outbox, config),
             histories=Histories(store),
-            messages=Messages(store, settings, contents, config),
+            messages=Messages(store, settings, contents, outbox, config),
             outbox=outbox,
             presence=Presence(store),
-            profiles=Profiles(store, settings),
+            profiles=Profiles(store, settings, outbox),
             rates=Rates(store, config.rate_limits),
             relationships=Relationships(store, settings, config.list_max),
             replays=Replays(store, config.signature_window_s),

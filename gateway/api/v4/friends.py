@@ -27,7 +27,7 @@ class AddFriend(Ask):
         user_id: the one who asks.
         target_id: the one who is asked.
         action: 1 = as the target's permission says, 2 = at once.
-        extra: a note that goes with the request.
+        extra: a note that the app's server is told along with a request that waits (webhooks).
     """
 
     user_id: UserId
@@ -209,7 +209,8 @@ class Permissions(Result):
 )
 async def add(services: Services, asked: AddFriend) -> None:
     """Make two users friends, or leave a request with the target where that one wants to be asked."""
-    await services.friends.add(asked.user_id, asked.target_id, directly=asked.action == 2)
+    directly = asked.action == 2
+    await services.friends.add(asked.user_id, asked.target_id, directly=directly, extra=asked.extra)
 
 
 @operation("/v4/friend/remove", scope=WRITE, rate=PER_USER, example={"userId": "alice", "targetIds": ["bob"]})
