@@ -38,6 +38,11 @@ def show(config: Config, credentials: Credentials, node: Node) -> None:
             f"warning: the Server API is open beyond this machine{safety}: let only your own servers reach it",
             style="yellow",
         )
+    if running.admin is not None and config.v1_enabled and config.v1_app_secret is None:
+        console.print(
+            "warning: v1 is on and signed with the app's own secret, so its signatures open /v4 too: see v1_app_secret",
+            style="yellow",
+        )
     if running.client is not None and running.admin is not None:
         console.print("\nTry it: paste these lines into two other terminals, in this directory.")
         for user in ("alice", "bob"):

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import os
 import signal
 import socket
 import time
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
 
@@ -44,6 +47,30 @@ def test_an_admin_port_open_to_everybody_is_told(tmp_path: Path) -> None:
     with Gateway(tmp_path, "--admin-host", "0.0.0.0") as gateway:
         assert f"http://127.0.0.1:{gateway.admin_port}/v4 (every address of this machine)" in gateway.output
         assert "warning: the Server API is open beyond this machine, without TLS" in gateway.output
+
+
+def test_v1_is_served_when_asked_for_and_warned_of_without_a_secret_of_its_own(tmp_path: Path) -> None:
+    warning = "warning: v1 is on and signed with the app's own secret"
+    with Gateway(tmp_path, "--v1-enabled") as gateway:
+        assert warning in gateway.output
+        assert _calls_v1(gateway, gateway.secret) == {"code": 200, "status": "0"}
+        assert gateway.stop() == 0
+    own = "x" * 32
+    with Gateway(tmp_path, GATEWAY_V1_ENABLED="1", GATEWAY_V1_APP_SECRET=own) as gateway:
+        assert warning not in gateway.output
+        assert own not in gateway.output
+        assert _calls_v1(gateway, own) == {"code": 200, "status": "0"}
+        assert _calls_v1(gateway, gateway.secret)["code"] == 1004
+
+
+def _calls_v1(gateway: Gateway, secret: str) -> dict[str, Any]:
+    app_key = json.loads((gateway.cwd / "data" / "credentials.json").read_text())["app_key"]
+    stated = str(int(time.time()))
+    signature = hashlib.sha1(f"{secret}1{stated}".encode()).hexdigest()
+    headers = {"App-Key": app_key, "Nonce": "1", "Timestamp": stated, "Signature": signature}
+    url = f"http://127.0.0.1:{gateway.admin_port}/user/checkOnline.json"
+    content: dict[str, Any] = httpx.post(url, headers=headers, data={"userId": "alice"}).json()
+    return content
 
 
 def test_the_lines_to_paste_name_a_data_directory_that_is_not_the_default(tmp_path: Path) -> None:
