@@ -164,6 +164,9 @@ class Body(Generic[Q]):
         if content_type is not None and content_type.partition(";")[0].strip().lower() != "application/json":
             raise Problem(errors.INVALID_PARAMETER, "Content-Type must be application/json")
         try:
+            if not body.isascii():
+                # The decoder skips the fields that nobody asks for.
+                body.decode()
             asked = self._decode(body)
         except msgspec.DecodeError as error:
             raise errors.problem_of_body(error) from error
