@@ -1,5 +1,6 @@
 """relay and ack on every kind of store: verdicts, the inbox, idempotence, limits."""
 
+import re
 import time
 
 import orjson
@@ -7,7 +8,7 @@ import pytest
 
 from gateway.protocol import pushes
 from gateway.protocol.codes import Code
-from gateway.store import accounts, drops, messages, relationships
+from gateway.store import accounts, drops, friends, messages, relationships
 from tests.store.acts import DAY_MS, NODE, NOW_MS, OTHER, RETENTION_MS, Acts, exactly
 
 AWKWARD = "a+b=c_d.e@f-G"
@@ -23,10 +24,12 @@ async def allow(acts: Acts, user: str, target: str) -> None:
 
 
 async def befriend(acts: Acts, a: str, b: str) -> None:
-    _, version, at = await acts.do(relationships.befriend(acts.keys, "add", a, b, 100))
-    smaller, larger = sorted((a, b))
-    intent = relationships.Intent(smaller, larger, "add", str(version), at.decode())
-    await acts.do(relationships.befriend_half(acts.keys, intent))
+    pair = friends.Pair.of(a, b)
+    known = friends.parse_look(await acts.do(friends.look(acts.keys, *pair))).version
+    assert await acts.do(friends.hold(acts.keys, pair, known, 100)) == 0
+    _, intent = friends.parse_decision(pair, "add", await acts.do(friends.befriend(acts.keys, pair, known, 100)))
+    assert intent is not None
+    assert await acts.do(friends.half(acts.keys, intent)) == 1
 
 
 async def test_each_reason_to_refuse_gives_way_to_the_next_in_the_documented_order(acts: Acts) -> None:
@@ -91,6 +94,18 @@ async def test_a_message_reaches_the_inbox_and_every_node_with_a_session_in_one_
     [entry] = await acts.entries(AWKWARD)
     # The replay composes in Python what the live push is composed of in Lua.
     assert messages.push(one.epoch, entry) == push
+
+
+@pytest.mark.parametrize("flags", ["", "s", "sn"])
+async def test_a_plain_send_costs_these_calls_and_no_other(acts: Acts, flags: str) -> None:
+    await acts.register("bob")
+    await acts.joined("bob", "s1", NODE)
+    await acts.raw("bob", "CONFIG", "RESETSTAT")
+    assert (await acts.send("alice", "bob", flags=flags))[0] == 0
+    counted = re.findall(r"cmdstat_(\w+):calls=(\d+)", (await acts.raw("bob", "INFO", "commandstats")).decode())
+    beside = {"info", "ping", "cluster", "replconf"}
+    calls = {name: int(calls) for name, calls in counted if name not in beside}
+    assert calls == dict.fromkeys(("fcall", "hmget", "xlen", "xadd", "spublish"), 1)
 
 
 async def test_the_senders_other_devices_get_a_copy_that_names_where_it_came_from(acts: Acts) -> None:
