@@ -13,7 +13,6 @@ from tests.api.conftest import Serve
 ONLINE = "/v4/system-channel/message/broadcast-online"
 ALL = "/v4/system-channel/message/broadcast-all"
 RECALL = "/v4/system-channel/message/broadcast/delete"
-PATHS = frozenset({ONLINE, ALL, RECALL})
 GOOD = {"fromUserId": "news", "messageType": "note", "content": "hello"}
 OLD = {"fromUserId": "news", "messageId": "m"}
 

@@ -14,8 +14,6 @@ USERS, SOFT_DELETED = "/v4/user/list", "/v4/user/soft-deleted/list"
 MUTE, MUTED = "/v4/channel-type/mute/set", "/v4/channel-type/mute/list"
 TAG = "/v4/user/tag/batch/set"
 PROFILE, PROFILES = "/v4/user/profile/set", "/v4/user/profile/list"
-PATHS = frozenset({USERS, SOFT_DELETED, MUTED, PROFILES})
-"""Operations that name no user."""
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,6 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 ADD, LIST = "/v4/profanity-word/batch/add", "/v4/profanity-word/list"
 REMOVE, REMOVE_BATCH = "/v4/profanity-word/remove", "/v4/profanity-word/batch/remove"
-PATHS = frozenset({ADD, LIST, REMOVE, REMOVE_BATCH})
 WORD = {"word": "a"}
 
 
