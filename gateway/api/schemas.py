@@ -43,7 +43,7 @@ class Schemas:
         for struct, schema in self._of.items():
             _describe(schema, struct)
         for row in rows:
-            if row.asks in self._of:
+            if isinstance(row.asks, type) and row.asks in self._of:
                 _bound_ids(self._of[row.asks], row.asks, id_pattern, ids_max)
 
     def asks(self, row: Operation[Any, Any]) -> Schema:
@@ -58,6 +58,14 @@ class Schemas:
         """What a reference stands for."""
         reference: str | None = schema.get("$ref")
         return schema if reference is None else self.components[reference.rpartition("/")[2]]
+
+
+def described(struct: type[msgspec.Struct]) -> Schema:
+    """The schema of a struct without structs in it, for a request or a result that is a plain mapping."""
+    (_,), components = msgspec.json.schema_components([struct], ref_template=_TEMPLATE)
+    (schema,) = components.values()
+    _describe(schema, struct)
+    return dict(schema)
 
 
 def _answers(row: Operation[Any, Any]) -> Any:

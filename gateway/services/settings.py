@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import msgspec
 import orjson
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from gateway.config import Config, WebhookEvent
 from gateway.services.errors import PARAMETER_INVALID, Refused
@@ -40,9 +40,9 @@ class LiveSettings(Struct, frozen=True, forbid_unknown_fields=True, rename="came
     friends_only: bool = False
     device_policy: DevicePolicy = "platform"
     expire_keeps_connections: bool = False
-    send_rate_per_second: int = 200
-    offline_retention_days: int = 7
-    friend_permission_default: int = 1
+    send_rate_per_second: Annotated[int, Meta(ge=0, le=1_000_000)] = 200
+    offline_retention_days: Annotated[int, Meta(ge=1, le=3650)] = 7
+    friend_permission_default: Annotated[int, Meta(ge=1, le=3)] = 1
     strict_list_mode: bool = False
     strict_ext_keys: bool = True
     words_bind_server_sends: bool = False
@@ -54,7 +54,6 @@ class LiveSettings(Struct, frozen=True, forbid_unknown_fields=True, rename="came
         return self.offline_retention_days * 86_400_000
 
 
-_BOUNDS = {"sendRatePerSecond": (0, 1_000_000), "offlineRetentionDays": (1, 3650), "friendPermissionDefault": (1, 3)}
 FIELDS: tuple[str, ...] = tuple(field.encode_name for field in msgspec.structs.fields(LiveSettings))
 DEVICE_POLICIES: tuple[str, ...] = get_args(DevicePolicy)
 
@@ -130,7 +129,4 @@ def _check(name: str, value: Any) -> None:
     try:
         msgspec.convert({name: value}, LiveSettings)
     except msgspec.ValidationError as error:
-        raise Refused(PARAMETER_INVALID, f"{name}: {error}", name) from error
-    low, high = _BOUNDS.get(name, (None, None))
-    if low is not None and high is not None and not low <= value <= high:
-        raise Refused(PARAMETER_INVALID, f"{name}: must be from {low} to {high}", name)
+        raise Refused(PARAMETER_INVALID, f"{name}: {error}".partition(" - at `$")[0], name) from error

@@ -27,7 +27,9 @@ from .admin import Admin
 from .conftest import Serve
 
 CONFIG = Config()
-DOCUMENT = document(v4.OPERATIONS, v1.ROWS, CONFIG.id_pattern, CONFIG.list_call_max)
+DOCUMENT: dict[str, Any] = msgspec.json.decode(
+    msgspec.json.encode(document(v4.OPERATIONS, v1.ROWS, CONFIG.id_pattern, CONFIG.list_call_max))
+)
 PATHS = [(path, row) for row in v4.OPERATIONS for path in row.paths]
 
 
