@@ -59,6 +59,14 @@ def test_a_user_that_is_not_registered_is_noted(gateway: Gateway) -> None:
     assert done.stdout == f"known: now friends with stranger{note}\n"
 
 
+def test_a_setting_that_is_a_list_is_written_with_commas(gateway: Gateway) -> None:
+    chosen = ["message:send", "user:friendship"]
+    assert document(gateway, "setting", "webhookEvents", ",".join(chosen)) == {"webhookEvents": chosen}
+    assert gateway.ctl("setting", "webhook-events").stdout.split()[-1] == ",".join(chosen)
+    assert document(gateway, "setting", "webhookEvents", "none") == {"webhookEvents": []}
+    assert gateway.ctl("setting", "webhookEvents", "message:sent").returncode == 1
+
+
 def test_help_of_live_settings_names_them_all(gateway: Gateway) -> None:
     shown = gateway.ctl("setting", "--help", COLUMNS="200").stdout
     assert all(f"\n{name}, " in shown for name in FIELDS), shown

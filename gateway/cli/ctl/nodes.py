@@ -94,15 +94,24 @@ def setting(
     strictListMode, true or false (false): an allowlist is managed only while it is on, a blocklist while it is off.
 
     strictExtKeys, true or false (true): keys of custom attributes begin with ext_.
+
+    wordsBindServerSends, true or false (false): profanity words hold for what the Server API sends as well.
+
+    webhookEvents, names with commas, or none (as setting webhook_events): what the app's own server is told, and asked.
+
+    webhookServerMessages, true or false (as setting webhook_server_messages): it is told of what the Server API sends.
     """
 
     async def act(desk: Desk) -> Report:
         settings = desk.services.settings
         field = None if name is None else _field(name)
         if field is not None and value is not None:
-            if isinstance((await settings.get()).get(field), bool) and not isinstance(_read(value), bool):
+            present, given = (await settings.get()).get(field), _read(value)
+            if isinstance(present, bool) and not isinstance(given, bool):
                 raise Failed(f"{field}: write true or false, not {value}")
-            found = await settings.set({field: _read(value)})
+            if isinstance(present, list | tuple) and isinstance(given, str):
+                given = [] if given == "none" else given.split(",")
+            found = await settings.set({field: given})
         else:
             found = await settings.get()
         if field is not None:
@@ -132,6 +141,8 @@ def _read(text: str) -> Any:
 
 
 def _shown(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return ",".join(value) or "none"
     return ("on" if value else "off") if isinstance(value, bool) else str(value)
 
 

@@ -276,6 +276,11 @@ TABLE: dict[str, Row] = {
             "friendPermissionDefault": whole(1, 3),
             "strictListMode": Kind(TRUTH.bad),
             "strictExtKeys": TRUTH,
+            "webhookEvents": Kind(
+                (("message:send", INVALID), (["message:sent"], INVALID), ([7], INVALID)),
+                ([], ["message:send"], ["direct_channel:pre_messaging", "user:friendship"]),
+            ),
+            "webhookServerMessages": TRUTH,
             "noSuchSetting": Kind(((1, INVALID), (True, INVALID))),
         },
     ),

@@ -17,6 +17,15 @@ async def test_all_settings_have_a_value(admin: Admin) -> None:
         "strictListMode": False,
         "strictExtKeys": True,
         "wordsBindServerSends": False,
+        "webhookEvents": [
+            "user:connection_status",
+            "user:friendship",
+            "user:profile_update",
+            "user:deletion_state",
+            "message:send",
+            "message:delete",
+        ],
+        "webhookServerMessages": False,
     }
 
 
