@@ -6,10 +6,11 @@ from collections.abc import AsyncIterator
 
 import httpx
 import pytest
+import pytest_asyncio
 
 from gateway.node import Node
 from tests.api.admin import Admin
-from tests.api.conftest import Serve
+from tests.api.conftest import Serve, module_admin
 from tests.nodes import running_node
 from tests.servers import Server
 
@@ -46,3 +47,10 @@ def old(admin: Admin) -> Old:
 def lone(served: Admin) -> Old:
     """An app server of the services alone."""
     return Old(served.base_url)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared_served(valkey_process: Server) -> AsyncIterator[Admin]:
+    """v1 over the services, one for a whole file of tests that do not mind what others left behind."""
+    async with module_admin(valkey_process, v1_enabled=True) as admin:
+        yield admin

@@ -12,6 +12,15 @@ from tests.api.admin import Admin
 
 from .libraries import PHP, escaped
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest.fixture
+def served(shared_served: Admin) -> Admin:
+    """One server for the whole file."""
+    return shared_served
+
+
 ROUNDS = 12
 
 NONSENSE = (

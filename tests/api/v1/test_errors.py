@@ -13,6 +13,14 @@ from .libraries import FORM, Old, exchange, request, seconds, signed
 
 OWN_SECRET = "a-secret-that-signs-nothing-but-v1-calls"
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest.fixture
+def served(shared_served: Admin) -> Admin:
+    """One server for the whole file."""
+    return shared_served
+
 
 @pytest.mark.parametrize(
     ("path", "body", "code", "field"),
