@@ -38,6 +38,7 @@ Metadata = Annotated[
 ]
 
 _NO_PUSH = "Push fields are accepted and not used. "
+_LEFT_OUT = "Recipients that do not exist, are deleted or have a full inbox are left out of the answer."
 _IDS = "Message ids are UUIDs (version 7), not four groups of four characters. "
 
 
@@ -245,7 +246,11 @@ def _deliveries(stored: list[Stored]) -> Deliveries:
     "/v4/direct-channel/message/send",
     scope=WRITE,
     rate=Rate(6000, 60, "recipients"),
-    note=_IDS + _NO_PUSH + "Recipients that do not exist, are deleted or have a full inbox are left out of the answer.",
+    note=_IDS
+    + _NO_PUSH
+    + _LEFT_OUT
+    + " `verifyBlocklist` looks at the recipient's allowlist as well; metadata reaches "
+    "devices in the push, and counts for the size.",
     errors=(PARAMETER_TOO_LONG, Code.PROFANITY_BLOCKED),
     example={
         "fromUserId": "alice",
@@ -278,7 +283,7 @@ def _metadata(asked: DirectSending) -> dict[str, str] | None:
     "/v4/system-channel/message/send",
     scope=WRITE,
     rate=Rate(100, 1, "recipients"),
-    note=_IDS + _NO_PUSH + "Recipients that do not exist, are deleted or have a full inbox are left out of the answer.",
+    note=_IDS + _NO_PUSH + _LEFT_OUT,
     errors=(PARAMETER_TOO_LONG, Code.PROFANITY_BLOCKED),
     example={
         "fromUserId": "news",
@@ -346,7 +351,8 @@ def _record(channel_id: str, past: Past) -> Record:
 @operation(
     "/v4/message/delete",
     scope=WRITE,
-    note="Only direct and system messages (channelType 1 and 6), as long as the recipient's inbox holds them. ",
+    note="Only direct and system messages (channelType 1 and 6), as long as the recipient's inbox holds them; "
+    "recalling what was recalled before succeeds.",
     errors=(NOT_ENABLED, DATA_MISSING),
     example={
         "fromUserId": "alice",
@@ -367,6 +373,7 @@ async def recall(services: Services, asked: Recall) -> None:
 @operation(
     "/v4/direct-channel/message/update",
     scope=WRITE,
+    note="An older message answers 1002, one that is unknown or was recalled 1015; takes `messageUID` as well.",
     errors=(PARAMETER_TOO_LONG, DATA_MISSING, Code.PROFANITY_BLOCKED),
     example={
         "fromUserId": "alice",

@@ -44,7 +44,7 @@ local function begins(text, with, at)
 end
 
 -- Appends a change and tells the user's nodes. The inbox's limit does not count here: a recall takes an entry away,
--- and of one message at most one update is kept.
+-- and an update takes the one before it away, where one call sees both.
 function append_change(keys, user, record, kind, tail, channel_prefix)
   local id = redis.call('XADD', keys[2], '*', kind, tail)
   local ms = string.match(id, '^%d+')

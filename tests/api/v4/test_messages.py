@@ -121,7 +121,6 @@ async def test_a_message_arrives_once_as_it_was_given(bob: Client, vendor: Vendo
     await quiet(bob)
 
 
-@pytest.mark.operation(SEND)
 @pytest.mark.parametrize("content", ["just text", "", "[1, 2]", "7", '{"half": ', '"quoted"', "line\nline\u2028\u0000"])
 async def test_any_other_text_arrives_as_a_string_and_comes_back_as_it_was(
     bob: Client, vendor: Vendor, content: str
@@ -165,7 +164,6 @@ async def test_lists_bind_only_where_the_call_asks_for_it(admin: Admin, bob: Cli
     await bob.next("message")
 
 
-@pytest.mark.operation(SEND)
 async def test_a_full_inbox_takes_no_more_and_nobody_else_suffers(admin: Admin, vendor: Vendor) -> None:
     for user in ("carol", "dave"):
         await admin.services.tokens.issue(user, user)
@@ -185,13 +183,11 @@ async def test_an_echo_reaches_the_senders_devices(alice: Client, bob: Client, v
     await quiet(alice)
 
 
-@pytest.mark.operation(SEND)
 async def test_an_echo_of_a_sender_who_does_not_exist_is_no_error(bob: Client, vendor: Vendor) -> None:
     assert (await send(vendor, "bob", is_echo_to_sender=1, from_user_id="robot")).keys() == {"bob"}
     assert (await bob.next("message"))["from"] == "robot"
 
 
-@pytest.mark.operation(SEND)
 async def test_a_deleted_or_muted_sender_is_not_refused_and_gets_no_inbox_back(
     nodes: tuple[Node, Node], bob: Client, vendor: Vendor
 ) -> None:
@@ -236,7 +232,6 @@ async def test_metadata_reaches_the_device_and_the_history(bob: Client, vendor: 
     assert (plain.has_metadata, plain.metadata, empty.has_metadata, empty.metadata) == (False, None, True, None)
 
 
-@pytest.mark.operation(SEND)
 async def test_every_other_field_is_taken_and_changes_nothing(bob: Client, vendor: Vendor) -> None:
     await send(
         vendor,
@@ -418,7 +413,6 @@ async def test_only_the_senders_own_message_of_a_served_channel_is_recalled(
     assert len(await history(vendor)) == 1
 
 
-@pytest.mark.operation(DELETE)
 async def test_a_note_to_oneself_is_recalled_once(alice: Client, vendor: Vendor) -> None:
     mid = (await alice.send("alice", "note"))["mid"]
     await alice.next("message")
@@ -464,7 +458,6 @@ async def test_a_device_that_was_away_gets_message_and_last_change_in_order(
     await bob.close()
 
 
-@pytest.mark.operation(UPDATE)
 async def test_both_names_of_the_message_are_understood(admin: Admin, alice: Client, bob: Client) -> None:
     mid = (await alice.send("bob"))["mid"]
     asked = {"fromUserId": "alice", "targetId": "bob", "content": "c"}
@@ -543,7 +536,6 @@ async def test_a_history_is_paged_by_time(nodes: tuple[Node, Node], vendor: Vend
     assert await page(start, include_start=False) == []
 
 
-@pytest.mark.operation(HISTORY)
 async def test_a_history_of_nobody_is_empty(vendor: Vendor) -> None:
     assert await history(vendor, "nobody", "noone") == []
     assert await history(vendor, start_at=0, end_at=0, include_start=False) == []
