@@ -95,17 +95,20 @@ def whole(least: int, most: int | None, *, invalid: int = INVALID, as_text: bool
 MINUTES = whole(1, 43_200, invalid=MINUTES_INVALID)
 MILLISECONDS = whole(0, 2**53)
 SWITCH = whole(0, 1)
-TRUTH = Kind(tuple((value, INVALID) for value in (0, 1, "true", "yes", [], {})), (True, False))
+TRUTH = Kind(
+    ((0, INVALID), (1, INVALID), ("true", INVALID), ("yes", INVALID), ([], INVALID), ({}, INVALID)), (True, False)
+)
 
 
 def one_of(*words: str) -> Kind:
     """One of some words."""
-    return Kind(tuple((value, INVALID) for value in ("", words[0].lower() + "x", 7, [words[0]], True)), words)
+    bad: tuple[Any, ...] = ("", words[0].lower() + "x", 7, [words[0]], True)
+    return Kind(tuple((value, INVALID) for value in bad), words)
 
 
 def some_of(*words: str) -> Kind:
     """A list of some words."""
-    bad = ([], [""], ["NONE"], [7], words[0], {}, [*words, words[0]])
+    bad: tuple[Any, ...] = ([], [""], ["NONE"], [7], words[0], {}, [*words, words[0]])
     return Kind(tuple((value, INVALID) for value in bad), ([words[0]],))
 
 
@@ -124,7 +127,7 @@ def texts(most: int, longest: int, *, least: int = 1) -> Kind:
     return Kind((*bad, ([], INVALID)) if least else bad, good)
 
 
-OBJECT = Kind(tuple((value, INVALID) for value in ("{}", [], 7, True)))
+OBJECT = Kind((("{}", INVALID), ([], INVALID), (7, INVALID), (True, INVALID)))
 PAGE_TOKEN = Kind((("t" * 257, TOO_LONG), (7, INVALID), ([], INVALID)))
 
 
