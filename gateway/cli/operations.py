@@ -34,8 +34,9 @@ curl http://127.0.0.1:8081/v4/user/connection-status/get \\
   `Authorization: Bearer` with an admin token instead: a JSON Web Token by the app secret, with `aud` `<app key>/admin`,
   `exp`, and `scope` of `read`, `write`, `kick`.
 - Rates are counted over all nodes, in a sliding window; over them the answer is 429 with `Retry-After`. What is refused
-  is not counted. `rate_limits = false` lifts them.
+  is not counted. Both dialects of an operation share its rate. `rate_limits = false` lifts them.
 - Unknown fields are ignored; wrong types and values out of bounds are 400. Naming somebody twice is naming them once.
+- Groups, open and community channels and device push are not served: such paths are 404.
 - 503 means that nothing was written. 504 means that nobody knows; every operation but sending may simply be repeated.
 """
 
