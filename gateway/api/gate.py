@@ -15,12 +15,12 @@ from litestar.types import ASGIApp, HTTPResponseStartEvent, HTTPScope, Message, 
 from gateway.api import errors
 from gateway.api.bearer import SCOPES, AdminTokens
 from gateway.api.errors import Problem
+from gateway.api.routes import JSON
 from gateway.api.signature import Signatures
 from gateway.api.v1.dialect import error_json, speaks_v1
 from gateway.services.rates import Replays
 from gateway.store.errors import OutcomeUnknown, StoreUnavailable
 
-JSON = b"application/json; charset=utf-8"
 _BEARER = b"bearer "
 
 _request_id = re.compile(rb"[\x21-\x7e]{1,36}").fullmatch

@@ -8,19 +8,15 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from types import MappingProxyType
-from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeVar, get_type_hints
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Generic, Literal, NamedTuple, TypeVar, get_type_hints
 
 import msgspec
-from litestar import Request
-from litestar.connection import ASGIConnection
-from litestar.exceptions import InternalServerException
-from litestar.handlers import BaseRouteHandler, HTTPRouteHandler
-from litestar.params import JSONBody
+from litestar.handlers import ASGIRouteHandler
 
 from gateway.api import errors
 from gateway.api.errors import Problem
+from gateway.api.routes import routes
 from gateway.config import Config
 from gateway.services.services import Services
 
@@ -204,13 +200,6 @@ class Body(Generic[Q]):
             raise Problem(code, f"{where}: is not a well-formed user id")
 
 
-class Reader(Protocol):
-    """What reads the requests of a route: ``Body``, or another dialect's."""
-
-    def read(self, content_type: str | None, body: bytes) -> Any:
-        """The checked request. Raises Problem where the body is not what the row asks for."""
-
-
 class _IdField(NamedTuple):
     attribute: str
     name: str
@@ -255,66 +244,12 @@ def _of_ids(kind: msgspec.inspect.Type) -> msgspec.inspect.Type | None:
     return None
 
 
-class ApiRequest(Request[Any, Any, Any]):
-    """A request whose JSON is read by its row's ``Body``; Litestar takes the typed object as it is."""
-
-    async def body(self) -> bytes:
-        """The body; an empty one is an empty object (the vendor's client sends none where nothing is required)."""
-        try:
-            return await super().body() or b"{}"
-        except InternalServerException as gone:
-            # What Litestar raises when the client hangs up in the middle is no fault of ours.
-            raise Problem(errors.INVALID_PARAMETER, "the body ended early") from gone
-
-    async def json(self) -> Any:
-        """The checked body."""
-        body: Reader = self.route_handler.opt["body"]
-        return body.read(self.headers.get("content-type"), await self.body())
-
-
-def handlers(row: Operation[Any, Any], services: Services, config: Config) -> list[HTTPRouteHandler]:
+def handlers(row: Operation[Any, Any], services: Services, config: Config) -> list[ASGIRouteHandler]:
     """What Litestar serves for a row: one handler a path."""
     body = Body(row.asks, re.compile(config.id_pattern).fullmatch, config.list_call_max, coerces=row.coerces)
 
-    async def answer(data: JSONBody[Any]) -> Done | Success[Any]:
-        result = await row.perform(services, data)
+    async def answer(asked: Any) -> Done | Success[Any]:
+        result = await row.perform(services, asked)
         return _DONE if result is None else Success(result=result)
 
-    return routes(row.paths, answer, body, scope=row.scope)
-
-
-def routes(
-    paths: Sequence[str],
-    answer: Callable[..., Awaitable[Any]],
-    body: Reader,
-    *,
-    scope: str,
-    opt: Mapping[str, Any] = MappingProxyType({}),
-) -> list[HTTPRouteHandler]:
-    """What Litestar serves: one handler a path.
-
-    Args:
-        paths: where.
-        answer: takes what ``body`` has read as ``data``.
-        body: reads and checks the request body.
-        scope: what an admin token needs.
-        opt: more options of the route, for exception handlers.
-    """
-    return [
-        HTTPRouteHandler(
-            path,
-            http_method="POST",
-            status_code=200,
-            guards=[_in_scope],
-            request_class=ApiRequest,
-            opt={"body": body, "scope": scope, **opt},
-        )(answer)
-        for path in paths
-    ]
-
-
-# Litestar runs a plain function as a guard in a thread.
-async def _in_scope(connection: ASGIConnection[Any, Any, Any, Any], route: BaseRouteHandler) -> None:
-    needed = route.opt["scope"]
-    if needed not in connection.scope["scopes"]:  # type: ignore[typeddict-item]
-        raise Problem(errors.RESTRICTED, f"the admin token lacks the scope {needed!r}")
+    return routes(row.paths, answer, body, scope=row.scope, bytes_max=config.admin_body_bytes_max)

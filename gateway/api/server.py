@@ -8,18 +8,30 @@ import errno
 import logging
 import os
 import socket
+import sys
 from collections.abc import Iterator
 
+import httptools
 import uvicorn
-from litestar.types import ASGIApp
+from litestar.types import ASGIApp, Receive, Scope, Send
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from gateway.api import errors
+from gateway.api.routes import JSON
 from gateway.config import Config
 from gateway.config.rules import is_loopback
+from gateway.store.turns import Turns
 
 STOP_S = 3
 """How long requests under way may take to finish when the server stops."""
 
 BACKLOG = 512
+
+REQUESTS_A_TURN = 4
+"""Requests that begin in one turn of the loop: more at once would keep the relays of this node waiting."""
+
+HEAD_BYTES_MAX = 64 * 1024
+"""A request's line and headers; the parser itself would take any number."""
 
 
 class AdminServer:
@@ -49,7 +61,8 @@ class AdminServer:
         """
         certificate, key = self._tls
         settings = uvicorn.Config(
-            self._app,
+            _Paced(self._app),
+            http=_Requests,
             lifespan="off",
             ws="none",
             log_config=None,
@@ -84,6 +97,64 @@ class AdminServer:
         self._server.should_exit = True
         await self._serving
         self._server = self._serving = None
+
+
+class _Paced:
+    """Begins requests that came together a few a turn of the loop, in their order."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self._loop = asyncio.get_running_loop()
+        self._turns = Turns(REQUESTS_A_TURN)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if not self._turns.take():
+            place = self._loop.create_future()
+            self._turns.do(_give, place)
+            await place
+        await self._app(scope, receive, send)
+
+
+def _give(place: asyncio.Future[None]) -> None:
+    if not place.done():
+        place.set_result(None)
+
+
+class _Requests(HttpToolsProtocol):
+    """uvicorn's faster parser, with a limit to heads, and JSON for what never becomes a request."""
+
+    _head_bytes = 0
+    _in_head = True
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._in_head and not self.transport.is_closing():
+            self._head_bytes += len(data)
+            if self._head_bytes > HEAD_BYTES_MAX:
+                self._refuse(b"431 Request Header Fields Too Large", errors.TOO_LARGE, "the headers are too large")
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._in_head, self._head_bytes = True, 0
+
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        super().on_headers_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        # Called while the parser's complaint is handled; a method that HTTP does not know is not allowed here either.
+        if isinstance(sys.exception(), httptools.HttpParserInvalidMethodError):
+            self._refuse(b"405 Method Not Allowed", errors.METHOD_NOT_ALLOWED, "method not allowed", b"allow: POST\r\n")
+        else:
+            self._refuse(b"400 Bad Request", errors.INVALID_PARAMETER, "this is no HTTP request")
+
+    def _refuse(self, status: bytes, code: int, message: str, header: bytes = b"") -> None:
+        body = errors.encode(code, message)
+        self.transport.write(
+            b"HTTP/1.1 %b\r\n%bcontent-type: %b\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%b"
+            % (status, header, JSON, len(body), body)
+        )
+        self.transport.close()
 
 
 class _Uvicorn(uvicorn.Server):

@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import orjson
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from gateway.api.server import AdminServer
+from gateway.api.server import REQUESTS_A_TURN, AdminServer
 from gateway.config import Config
 
 
@@ -143,3 +144,57 @@ def self_signed(directory: Path) -> tuple[Path, Path]:
         key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     )
     return paths
+
+
+@pytest.mark.parametrize(
+    ("sent", "status", "code"),
+    [
+        (b"BREW / HTTP/1.1\r\n\r\n", 405, 405),
+        (b"POST / HTTP/1.1\r\nno colon\r\n\r\n", 400, 1002),
+        (b"POST / HTTP/9.9\r\n\r\n", 400, 1002),
+        (b"POST / HTTP/1.1\r\nContent-Length: x\r\n\r\n", 400, 1002),
+        (b"POST / HTTP/1.1\r\nX: " + b"x" * 70_000, 431, 413),
+        (b"POST / HTTP/1.1\r\n" + b"X: y\r\n" * 12_000, 431, 413),
+    ],
+)
+async def test_what_never_becomes_a_request_is_answered_in_json(sent: bytes, status: int, code: int) -> None:
+    server = AdminServer(app, Config(admin_port=0))
+    await server.start()
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    writer.write(sent)
+    head, _, body = (await asyncio.wait_for(reader.read(), 5)).partition(b"\r\n\r\n")
+    writer.close()
+    await server.stop()
+    assert head.startswith(b"HTTP/1.1 %d " % status)
+    assert b"content-type: application/json; charset=utf-8" in head
+    assert orjson.loads(body)["code"] == code
+
+
+async def test_requests_that_come_together_begin_a_few_a_turn() -> None:
+    begun = 0
+    most = 0
+    answering = asyncio.Event()
+
+    async def waiting(scope: Any, receive: Any, send: Any) -> None:
+        nonlocal begun
+        begun += 1
+        await answering.wait()
+        await app(scope, receive, send)
+
+    server = AdminServer(waiting, Config(admin_port=0))
+    await server.start()
+    clients = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(40)]
+    for _, writer in clients:
+        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+    async with asyncio.timeout(5):
+        while begun < len(clients):
+            before = begun
+            await asyncio.sleep(0)
+            most = max(most, begun - before)
+    answering.set()
+    answers = await asyncio.wait_for(asyncio.gather(*(reader.readline() for reader, _ in clients)), 5)
+    for _, writer in clients:
+        writer.close()
+    await server.stop()
+    assert answers == [b"HTTP/1.1 200 OK\r\n"] * len(clients)
+    assert 0 < most <= 2 * REQUESTS_A_TURN

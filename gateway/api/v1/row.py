@@ -11,12 +11,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
-from litestar.handlers import HTTPRouteHandler
-from litestar.params import JSONBody
+from litestar.handlers import ASGIRouteHandler
 
 from gateway.api import errors
 from gateway.api.errors import INVALID_PARAMETER, Problem
-from gateway.api.operation import Body, Operation, routes
+from gateway.api.operation import Body, Operation
+from gateway.api.routes import routes
 from gateway.api.v1 import body as bodies
 from gateway.api.v1.dialect import NAMES
 from gateway.api.v1.kinds import Kind, text
@@ -130,17 +130,24 @@ class Codec:
         return parameter.default if value is msgspec.UNSET else value
 
 
-def handlers(row: Row, services: Services, config: Config) -> list[HTTPRouteHandler]:
+def handlers(row: Row, services: Services, config: Config) -> list[ASGIRouteHandler]:
     """What Litestar serves for a row: one handler a path."""
     operation, names = row.operation, {each.wire: each.name for each in row.parameters}
 
-    async def answer(data: JSONBody[Any]) -> Fields:
+    async def answer(asked: Any) -> Fields:
         try:
-            result = await operation.perform(services, data)
+            result = await operation.perform(services, asked)
         except (Problem, Refused) as refusal:
             if row.unknown_user is None or refusal.code != USER_UNKNOWN:
                 raise
             return {"code": SUCCESS, **row.unknown_user}
         return {"code": SUCCESS, **row.answer(result)}
 
-    return routes(row.paths, answer, Codec(row, config), scope=operation.scope, opt={NAMES: names})
+    return routes(
+        row.paths,
+        answer,
+        Codec(row, config),
+        scope=operation.scope,
+        bytes_max=config.admin_body_bytes_max,
+        opt={NAMES: names},
+    )
