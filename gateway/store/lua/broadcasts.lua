@@ -81,11 +81,12 @@ do
     return reached
   end
 
-  -- Each gives true when the user has it now, nil when it waits until the user comes again.
+  -- Each gives 1 when the user has it now, 0 when it does not concern the user, nil when it waits until the user comes
+  -- again.
   local take = {}
 
   function take.all(keys, user, record, entry, settings, places)
-    if tonumber(record[4] or '0') > entry.at then return true end
+    if tonumber(record[4] or '0') > entry.at then return 0 end
     if redis.call('XLEN', keys[2]) >= settings.inbox_max
         and not make_room(keys[2], keys[1], keys[3], settings.inbox_max, settings.retention_ms) then
       return nil
@@ -94,12 +95,12 @@ do
     places[#places + 1] = {id = entry.id, place = place}
     publish_all(record[2], settings.channel_prefix, 'm' .. user .. '\n' .. place .. '\n{"type":"message","cursor":"'
       .. record[3] .. '.' .. place .. '","sent_at":' .. string.match(place, '^%d+') .. ',' .. entry.tail)
-    return true
+    return 1
   end
 
   function take.online(_, user, record, entry, settings)
     local payload = 'a' .. user .. '\n{"type":"message","sent_at":' .. number(entry.at) .. ',' .. entry.tail
-    return publish_all(record[2], settings.channel_prefix, payload) > 0 or nil
+    return publish_all(record[2], settings.channel_prefix, payload) > 0 and 1 or nil
   end
 
   function take.recall(keys, user, record, entry, settings, places)
@@ -108,10 +109,10 @@ do
         redis.call('XDEL', keys[2], taken.place)
         table.remove(places, i)
         append_change(keys, user, record, 'r', entry.tail, settings.channel_prefix)
-        break
+        return 1
       end
     end
-    return true
+    return 0
   end
 
   -- take_broadcasts: what a user who is online has not had yet, in the order of the stream, each once: the last one
@@ -136,11 +137,12 @@ do
       }
       if later(entry.id, seen) then
         if tonumber(args[i + 3]) > now then
-          if not take[args[i + 1]](keys, user, record, entry, settings, places) then
+          local brought = take[args[i + 1]](keys, user, record, entry, settings, places)
+          if not brought then
             stopped = 1
             break
           end
-          taken = taken + 1
+          taken = taken + brought
         end
         seen = entry.id
       end
