@@ -80,6 +80,8 @@ class Model:
         self.logins = 0
         # Pairs whose deciding half was written and whose other half was not: pair -> whether they become friends.
         self.intents: dict[tuple[str, str], bool] = {}
+        # Deactivated users whose friends may still list them.
+        self.leaving: set[str] = set()
         self.published: Counter[tuple[object, ...]] = Counter()
 
     # Messages.
@@ -295,7 +297,20 @@ class Model:
         user.block, user.allow, user.inbox, user.acks = set(), set(), [], {}
         user.floor = user.head = (0, 0)
         user.epochs += 1
+        if user.friends or self._held(name):
+            self.leaving.add(name)
         return self.drop(name, 4503, DEACTIVATED, None)
+
+    def reactivate(self, name: str) -> int:
+        """0 was not deactivated, 1 is back, 3 has friends to leave first."""
+        user = self.users[name]
+        if not user.deactivated:
+            return 0
+        if user.friends or self._held(name):
+            return 3
+        user.deactivated = False
+        self.leaving.discard(name)
+        return 1
 
     # Lists.
 
@@ -353,6 +368,14 @@ class Model:
             smaller.friends.discard(larger.name)
         else:
             larger.friends.add(smaller.name)
+
+    def finish_leaving(self) -> None:
+        """Whoever was deactivated is on no friend's list any more; what was half done has been finished before."""
+        for name in self.leaving:
+            for other in self.users[name].friends:
+                self.users[other].friends.discard(name)
+            self.users[name].friends = set()
+        self.leaving.clear()
 
     # What is published.
 

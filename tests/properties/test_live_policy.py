@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from gateway.services.errors import Refused
 from gateway.store import messages
 from tests.nodes import Client, login, running_node
 from tests.properties.policy_model import Model, User
@@ -156,13 +157,25 @@ class LivePolicies(RuleBasedStateMachine):
     @rule(pair=st.lists(names, min_size=2, max_size=2, unique=True), add=yes)
     def befriend(self, pair: list[str], add: bool) -> None:
         a, b = (self.names[name] for name in pair)
-        for one, other in ((a, b), (b, a)):
-            held = self.model.users[one].friends
-            (held.add if add else held.discard)(other)
+        one, other = self.model.users[a], self.model.users[b]
+        if add and (one.deactivated or other.deactivated or (b not in one.friends and self._apart(one, other))):
+            with pytest.raises(Refused):
+                self.run(self.services.friends.befriend(a, b))
+            return
+        for mine, theirs in ((one, b), (other, a)):
+            (mine.friends.add if add else mine.friends.discard)(theirs)
         if add:
             self.run(self.services.friends.befriend(a, b))
         else:
             self.run(self.services.friends.unfriend(a, [b]))
+
+    @staticmethod
+    def _apart(one: User, other: User) -> bool:
+        """Whether a list of either stands against a friendship."""
+        return any(
+            theirs.name in mine.block or (mine.allowlist_on and theirs.name not in mine.allow)
+            for mine, theirs in ((one, other), (other, one))
+        )
 
     @rule(on=yes)
     def friends_only(self, on: bool) -> None:
@@ -217,6 +230,9 @@ class LivePolicies(RuleBasedStateMachine):
         if act == "deactivate":
             state.deactivated, state.allowlist_on = True, False
             state.block, state.allow, self.stored[user] = set(), set(), []
+            for other in state.friends:
+                self.model.users[other].friends.discard(user)
+            state.friends = set()
         else:
             self.stored[user] = await self._inbox(user)
         assert await self._is_offline(user)

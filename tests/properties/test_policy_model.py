@@ -134,6 +134,7 @@ class Policies(RuleBasedStateMachine):
     def _finish_all(self) -> None:
         for pair in list(self.model.intents):
             self.model.finish_friendship(pair)
+        self.model.finish_leaving()
 
     # Messages.
 
@@ -344,9 +345,7 @@ class Policies(RuleBasedStateMachine):
 
     @rule(name=users)
     def reactivate(self, name: str) -> None:
-        user = self.model.users[name]
-        assert self.do(accounts.reactivate(self.keys, name, 0)) == user.deactivated
-        user.deactivated = False
+        assert self.do(accounts.reactivate(self.keys, name, 0)) == self.model.reactivate(name)
 
     @rule(data=st.data(), by=st.sampled_from(["", "session", "device"]), heard=hears)
     def kick(self, data: st.DataObject, by: str, heard: bool) -> None:
