@@ -161,7 +161,8 @@ def befriended(keys: Keys, intent: Intent) -> Call:
 def void(keys: Keys, held: Hold) -> Call:
     """Nobody decides on this version any more; replies the pair's waiting intent (``parse_void``)."""
     owner = keys.friend(held.pair.smaller)
-    return function(owner.partition, "friend_void", (owner.versions, owner.todo), *held.pair, held.version)
+    pair = (owner.friends, owner.versions, owner.todo)
+    return function(owner.partition, "friend_void", pair, *held.pair, held.version)
 
 
 def parse_void(pair: Pair, reply: Any) -> Intent | None:

@@ -233,14 +233,30 @@ async def test_requests_are_bounded_expire_and_end_with_the_friendship(acts: Act
 
 
 async def test_tombstones_of_long_ago_are_forgotten_when_they_are_many(acts: Acts) -> None:
-    mine = acts.keys.friend("alice")
+    mine, pairs = acts.keys.friend("alice"), Pairs(acts.store, LIMIT)
     old: list[Any] = [word for number in range(10_050) for word in (f"x{number}", "1000")]
     await acts.raw("alice", "HSET", mine.versions, *old)
-    await Pairs(acts.store, LIMIT).make(PAIR, "0")
-    await Pairs(acts.store, LIMIT).end([(PAIR, False)])
+    await pairs.make(PAIR, "0")
+    await pairs.end([(PAIR, False)])
     # 10,051 less the few that one end of a friendship looks at; the newest stays.
     assert 10_040 <= await acts.raw("alice", "HLEN", mine.versions) <= 10_050
     assert await acts.raw("alice", "HEXISTS", mine.versions, "bob") == 1
+
+
+async def test_tombstones_of_who_has_no_friend_are_forgotten_after_a_day(acts: Acts) -> None:
+    async def forgotten_in_ms(user: str) -> int:
+        return int(await acts.raw(user, "PTTL", acts.keys.friend(user).versions))
+
+    pairs = Pairs(acts.store, LIMIT)
+    for number in range(2):
+        await pairs.make(PAIR, await version(acts))
+        assert [await forgotten_in_ms(user) for user in PAIR] == [-1, -1]
+        await pairs.end([(PAIR, False)])
+        for user in PAIR:
+            assert 86_000_000 < await forgotten_in_ms(user) <= 86_400_000, number
+    await hold(acts, Pair("carol", "dave"))
+    await pairs.sweep(FAR_FUTURE_MS)
+    assert await forgotten_in_ms("carol") > 0
 
 
 class Mortal(Store):

@@ -9,7 +9,7 @@
 -- Ending a friendship needs no place: unfriend, unfriend_half, befriended.
 --
 -- A version is the owner's time in µs, raised by at least one. It stays as a tombstone when the friendship ends, so
--- that a half that comes late loses. Old tombstones are forgotten when a user has very many.
+-- that a half that comes late loses. Tombstones of a day ago are forgotten when a user has very many, or no friend.
 
 local CONFLICT, FRIENDS_ALREADY, NO_SUCH_FRIEND, REQUESTS_FULL = -1, 25460, 25472, -2
 
@@ -27,6 +27,7 @@ do
 local VERSIONS_MAX, SAMPLE, TOMBSTONE_US = 10000, 8, 86400000000
 
 local function forget_tombstones(versions_key, friends_key)
+  if redis.call('EXISTS', friends_key) == 0 then redis.call('PEXPIRE', versions_key, number(TOMBSTONE_US / 1000)) end
   if redis.call('HLEN', versions_key) <= VERSIONS_MAX then return end
   local before, flat = time_us() - TOMBSTONE_US, redis.call('HRANDFIELD', versions_key, SAMPLE, 'WITHVALUES')
   for i = 1, #flat, 2 do
@@ -51,6 +52,7 @@ local function write_add(keys, other, version, at)
   -- Pages go on after a score, so no two friends may share one.
   while redis.call('ZCOUNT', keys[2], number(score), number(score)) > 0 do score = score + 1 end
   redis.call('ZADD', keys[2], 'NX', number(score), other)
+  redis.call('PERSIST', keys[3])
   redis.call('ZREM', keys[6], other)
 end
 
@@ -159,13 +161,14 @@ local function befriended(keys, args)
   return redis.call('HDEL', keys[1], args[1])
 end
 
--- friend_void: makes sure that nobody decides on a version any more. KEYS versions, todo (of the smaller id)
+-- friend_void: makes sure that nobody decides on a version any more. KEYS friends, versions, todo (of the smaller id)
 -- ARGS smaller, larger, version. Returns the intent that is waiting, '' when none.
 local function void(keys, args)
-  local intent = redis.call('HGET', keys[2], 'pair\n' .. args[1] .. '\n' .. args[2])
-  local known = version_of(keys[1], args[2])
+  local intent = redis.call('HGET', keys[3], 'pair\n' .. args[1] .. '\n' .. args[2])
+  local known = version_of(keys[2], args[2])
   if known == tonumber(args[3]) then
-    redis.call('HSET', keys[1], args[2], number(math.max(time_us(), known + 1)))
+    redis.call('HSET', keys[2], args[2], number(math.max(time_us(), known + 1)))
+    forget_tombstones(keys[2], keys[1])
   end
   return intent or ''
 end
