@@ -79,7 +79,7 @@ class Pairs:
                 await self._store.execute_all([friends.befriended(keys, intent) for intent in intents])
             await asyncio.sleep(0)
 
-    async def clear(self, user: str, ended: Callable[[list[str]], Awaitable[None]]) -> None:
+    async def clear(self, user: str, ended: Callable[[list[str]], Awaitable[None]] | None = None) -> None:
         """Ends all friendships that a user has now. What a process that dies leaves is finished by a sweep.
 
         Args:

@@ -28,8 +28,7 @@ class Webhooks:
         self.checks: Checks | None = None
         addresses = targets(config)
         if addresses:
-            connections_max = config.webhook_parallel + config.webhook_checks_max
-            self._receiver = Receiver(credentials, context.clock, config.webhook_timeout_s, connections_max)
+            self._receiver = Receiver(credentials, context.clock, config.webhook_timeout_s)
             self.checks = Checks(context, self._receiver, credentials.app_key)
             if config.webhook_send:
                 self._sender = Sender(context, self._receiver, node_id)
