@@ -13,6 +13,7 @@ import pytest
 import pytest_asyncio
 
 from gateway.api import v4
+from gateway.services.settings import FIELDS
 from tests.api.admin import Admin, refusal
 from tests.api.conftest import module_admin
 from tests.api.v4.bad_values import (
@@ -276,6 +277,7 @@ TABLE: dict[str, Row] = {
             "friendPermissionDefault": whole(1, 3),
             "strictListMode": Kind(TRUTH.bad),
             "strictExtKeys": TRUTH,
+            "wordsBindServerSends": TRUTH,
             "webhookEvents": Kind(
                 (("message:send", INVALID), (["message:sent"], INVALID), ([7], INVALID)),
                 ([], ["message:send"], ["direct_channel:pre_messaging", "user:friendship"]),
@@ -327,6 +329,7 @@ async def test_every_operation_and_every_field_is_in_the_table() -> None:
     for path, asks in served.items():
         if isinstance(asks, type) and issubclass(asks, msgspec.Struct):
             assert {field.encode_name for field in msgspec.structs.fields(asks)} == TABLE[path][1].keys(), path
+    assert {*FIELDS, "noSuchSetting"} == TABLE["/v4/app/setting/set"][1].keys()
 
 
 @pytest.mark.parametrize("path", TABLE)
