@@ -6,12 +6,12 @@ import asyncio
 from typing import NamedTuple
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Struct
 
 from gateway.core.session import StreamId
 from gateway.services.errors import PARAMETER_INVALID, Refused
 from gateway.services.messages import UPDATE_AGE_MS
-from gateway.store import recalls
+from gateway.store import messages, recalls
 from gateway.store.messages import Entry
 from gateway.store.store import Store
 
@@ -37,16 +37,15 @@ class Past(NamedTuple):
     metadata: dict[str, str] | None
 
 
-class _Tail(Struct):
+class _Head(Struct):
     mid: str
     from_: str = msgspec.field(name="from")
     to: str
-    body: Raw
     kind: str = ""
     metadata: dict[str, str] | None = None
 
 
-_tail = msgspec.json.Decoder(_Tail).decode
+_head = msgspec.json.Decoder(_Head).decode
 _text = msgspec.json.Decoder(str).decode
 
 
@@ -119,20 +118,21 @@ class _Reading:
     def __init__(self) -> None:
         self.taken = 0
         self.found: list[tuple[StreamId, Past]] = []
-        self._bodies: dict[str, Raw] = {}
+        self._bodies: dict[str, bytes] = {}
         self._shown: set[str] = set()
 
     def take(self, entry: Entry) -> None:
-        tail = _tail(b"{" + entry.tail)
+        raw, body = messages.parse_tail(entry.tail)
+        head = _head(raw)
         if entry.kind == b"u":
-            self._bodies.setdefault(tail.mid, tail.body)
+            self._bodies.setdefault(head.mid, body)
             return
         self.taken += 1
         # A message that a client sent twice under one key is there twice.
-        if tail.mid not in self._shown:
-            self._shown.add(tail.mid)
-            content = _content(bytes(self._bodies.get(tail.mid, tail.body)))
-            past = Past(tail.mid, tail.from_, tail.to, tail.kind, content, entry.place[0], tail.metadata)
+        if head.mid not in self._shown:
+            self._shown.add(head.mid)
+            content = _content(self._bodies.get(head.mid, body))
+            past = Past(head.mid, head.from_, head.to, head.kind, content, entry.place[0], head.metadata)
             self.found.append((entry.place, past))
 
 

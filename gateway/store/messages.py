@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -24,6 +25,13 @@ _HEADS = {
     b"r": (b"recalled", b"at"),
     b"u": (b"updated", b"at"),
 }
+
+_STRING = rb'"[^"\\]*(?:\\.[^"\\]*)*"'
+_BEFORE_BODY = re.compile(
+    rb'("mid":S,"from":S,"to":S(?:,"system":true)?(?:,"kind":S)?(?:,"metadata":\{(?:S:S,?)*\})?),"body":'.replace(
+        b"S", _STRING
+    )
+).match
 
 
 class Entry(NamedTuple):
@@ -66,13 +74,25 @@ def tail(
     metadata: Mapping[str, str] | None = None,
 ) -> bytes:
     """The tail of a message that the app's server sends; ``body`` is JSON. ``services.relay`` composes its own."""
-    return b'%b%b%b,"body":%b%b}' % (
+    return b'%b%b%b%b,"body":%b}' % (
         head(mid, sender, to),
         following(system),
         _json(kind),
-        body,
         b"" if metadata is None else b',"metadata":%b' % _json(metadata),
+        body,
     )
+
+
+def parse_tail(tail: bytes) -> tuple[bytes, bytes]:
+    """(what stands before the body as a JSON object, the body) of a message or an update in its recipient's inbox.
+
+    The body is not looked at: how deep a decoder may go depends on how deep its caller is, so that one that was good
+    enough to be relayed may be too deep here.
+    """
+    found = _BEFORE_BODY(tail)
+    if found is None:
+        raise ValueError("not the tail of a message")
+    return b"{%b}" % found[1], tail[found.end() : -1]
 
 
 def relay(

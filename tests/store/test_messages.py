@@ -279,3 +279,19 @@ def test_a_place_beyond_what_a_stream_can_hold_is_none() -> None:
         with pytest.raises(ValueError, match="stream id"):
             messages.parse_id(raw)
         assert messages.parse_cursor(f"epoch.{raw}") is None
+
+
+@pytest.mark.parametrize("metadata", [None, {}, {"body": "{", 'q"': '\\","body":', "ü": "\u2028\n"}])
+@pytest.mark.parametrize("system", [True, False])
+@pytest.mark.parametrize("body", [b"1", b'{"a": [1, "\\""]}', b'"text, \\"body\\":"', b"[" * 5000 + b"]" * 5000])
+def test_a_tail_is_taken_apart_as_it_was_put_together(
+    metadata: dict[str, str] | None, system: bool, body: bytes
+) -> None:
+    tail = messages.tail("m", 'a"b', "b\\", 'k","body":1', body, system=system, metadata=metadata)
+    before, found = messages.parse_tail(tail)
+    assert found == body
+    expected: dict[str, object] = {"mid": "m", "from": 'a"b', "to": "b\\", "kind": 'k","body":1'}
+    expected |= ({"system": True} if system else {}) | ({} if metadata is None else {"metadata": metadata})
+    assert orjson.loads(before) == expected
+    with pytest.raises(ValueError, match="tail"):
+        messages.parse_tail(b'"mid":"m","from":"a","to":"b"}')

@@ -536,6 +536,21 @@ async def test_a_history_is_paged_by_time(nodes: tuple[Node, Node], vendor: Vend
     assert await page(start, include_start=False) == []
 
 
+async def test_a_body_of_any_depth_that_was_relayed_is_shown(alice: Client, bob: Client, vendor: Vendor) -> None:
+    relayed, refused = 1, 2000
+    while refused - relayed > 1:
+        depth = (relayed + refused) // 2
+        body = "[" * depth + "]" * depth
+        await alice.socket.send(f'{{"type":"send","id":"deep","to":"bob","body":{body}}}')
+        if orjson.loads(await alice.socket.recv())["type"] == "sent":
+            relayed = depth
+        else:
+            refused = depth
+    assert relayed > 900
+    records = await history(vendor, page_size=100)
+    assert "[" * relayed + "]" * relayed in [record.content for record in records]
+
+
 async def test_a_history_of_nobody_is_empty(vendor: Vendor) -> None:
     assert await history(vendor, "nobody", "noone") == []
     assert await history(vendor, start_at=0, end_at=0, include_start=False) == []
