@@ -70,6 +70,7 @@ class Sender:
         self._receiver = receiver
         self._consumer = consumer
         self._targets = targets(config)
+        self._parallel = config.webhook_parallel
         self._held_max = config.webhook_parallel * HELD_FACTOR
         self._idle_ms = int(longest_s(config) * 1000)
         self._wanted = asyncio.Event()
@@ -79,6 +80,7 @@ class Sender:
         self._lanes: dict[str, deque[Queued]] = {}
         self._ready: deque[str] = deque()
         self._running: set[asyncio.Task[None]] = set()
+        self._resting = 0
         self._tries: dict[str, _Tries] = {}
         self._unanswered_in_row = 0
         self._answered_at = 0.0
@@ -106,11 +108,20 @@ class Sender:
                     await self._context.store.execute(events.tidy(self._context.keys))
             except StoreError as error:
                 log.debug("the events' queue could not be looked at", reason=str(error))
-            try:
-                async with asyncio.timeout(POLL_S):
-                    await self._wanted.wait()
-            except TimeoutError:
-                pass
+            await self._wait()
+
+    async def _wait(self) -> None:
+        """Until something is queued here, or it is time to look all the same."""
+        paused_s = self._paused_until - self._now()
+        if paused_s > 0:
+            # What is queued meanwhile need not be looked at.
+            await asyncio.sleep(min(paused_s, POLL_S))
+            return
+        try:
+            async with asyncio.timeout(POLL_S):
+                await self._wanted.wait()
+        except TimeoutError:
+            pass
 
     async def stop(self) -> None:
         """Lets requests under way end, and leaves the rest to others at once."""
@@ -169,7 +180,7 @@ class Sender:
         self._start()
 
     def _start(self) -> None:
-        while self._ready and len(self._running) < self._config.webhook_parallel and not self._stopped:
+        while self._ready and len(self._running) - self._resting < self._parallel and not self._stopped:
             user = self._ready.popleft()
             task = asyncio.get_running_loop().create_task(self._drive(user), name="webhook lane")
             self._running.add(task)
@@ -223,7 +234,16 @@ class Sender:
             if self._paused or self._stopped:
                 self._remember(place, tries)
                 return False
-            await asyncio.sleep(self._backoff_s(tries.count))
+            await self._rest(self._backoff_s(tries.count))
+
+    async def _rest(self, seconds: float) -> None:
+        """Waits before the next try; another user's lane goes on instead."""
+        self._resting += 1
+        self._start()
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            self._resting -= 1
 
     async def _try(self, queued: Queued) -> tuple[bool, str | None]:
         """(whether anybody answered, why it is not told)."""
