@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gateway.config import Config
-from gateway.services.directories import Directory, Page, place_of, token_of
+from gateway.services.directories import Directory, Page, entry_of, token_of
 from gateway.services.errors import PARAMETER_TOO_LONG, USER_DEACTIVATED, USER_LIMIT, USER_UNKNOWN, Refused
 from gateway.store import accounts
 from gateway.store.accounts import Account
@@ -102,7 +102,7 @@ class Accounts:
         Raises:
             Refused: 1002, such a token was never given out.
         """
-        entries = await self._users.after(place_of(token), limit)
+        entries = await self._users.after(entry_of(token), limit)
         total, records = await self._users.count(), await self._records(entries[:limit])
         return AccountPage(records, total, token_of(entries[limit - 1]) if len(entries) > limit else None)
 

@@ -16,7 +16,7 @@ from itertools import chain
 
 from gateway.services.errors import PARAMETER_INVALID, Refused
 from gateway.store import directories
-from gateway.store.directories import DirectoryName, Entry, Window
+from gateway.store.directories import DirectoryName, Entry, Place, Window
 from gateway.store.store import Store
 
 SAMPLE_QUANTILES = (0.4, 0.1)
@@ -55,35 +55,35 @@ class Directory:
             start, stop = max(total - offset - limit, 0), max(total - offset, 0)
         if start >= stop:
             return Page([], total)
-        entries = await self._slice(counts, start, stop)
+        entries = [directories.entry_of(place) for place in await self._slice(counts, start, stop)]
         return Page(entries[::-1] if newest_first else entries, total)
 
-    async def after(self, place: Entry | None, limit: int) -> list[Entry]:
-        """The next entries after a place, None = the first ones; one more than ``limit`` where there are more."""
+    async def after(self, entry: Entry | None, limit: int) -> list[Entry]:
+        """The entries that follow one, None = the first ones; one more than ``limit`` where there are more."""
 
-        def end(_: int, entries: Sequence[Entry]) -> int:
-            return (0 if place is None else bisect_right(entries, place)) + limit + 1
+        def end(_: int, places: Sequence[Place]) -> int:
+            return (0 if entry is None else bisect_right(places, directories.place_of(entry))) + limit + 1
 
-        least = None if place is None else place.at_ms
-        below, entries = await self._smallest(least, limit + 1, end)
-        stop = end(below, entries)
-        return entries[stop - limit - 1 : stop]
+        least = None if entry is None else entry.at_ms
+        below, places = await self._smallest(least, limit + 1, end)
+        stop = end(below, places)
+        return [directories.entry_of(place) for place in places[stop - limit - 1 : stop]]
 
     async def _counts(self) -> list[int]:
         keys = self._store.keys
         calls = [directories.count(keys, partition, self._name) for partition in range(keys.partitions)]
         return [int(reply) for reply in await self._store.execute_all(calls)]
 
-    async def _slice(self, counts: Sequence[int], start: int, stop: int) -> list[Entry]:
-        """The entries at these places, fewer where entries have gone meanwhile."""
+    async def _slice(self, counts: Sequence[int], start: int, stop: int) -> list[Place]:
+        """What stands there in the listing, less where entries have gone meanwhile."""
         fraction = start / sum(counts)
         # How far before the page's beginning the sample is, about: a third of the spread of the places in a partition.
         early = math.sqrt(sum(counts) * fraction * (1 - fraction) * len(counts)) / 3
         for least in await self._beginnings(counts, start):
             expected = stop if least is None else stop - start + int(early)
-            below, entries = await self._smallest(least, expected, lambda below, _: stop - below)
+            below, places = await self._smallest(least, expected, lambda below, _: stop - below)
             if below <= start:
-                return entries[start - below : stop - below]
+                return places[start - below : stop - below]
         raise AssertionError("from the first entry on nothing is too late")
 
     async def _beginnings(self, counts: Sequence[int], start: int) -> list[int | None]:
@@ -101,14 +101,14 @@ class Directory:
         return [*(samples[int(len(samples) * quantile)] for quantile in SAMPLE_QUANTILES if samples), None]
 
     async def _smallest(
-        self, least: int | None, expected: int, end: Callable[[int, Sequence[Entry]], int]
-    ) -> tuple[int, list[Entry]]:
-        """Everything up to where ``end(entries below, entries)`` says, merged; more of it than that is not in order.
+        self, least: int | None, expected: int, end: Callable[[int, Sequence[Place]], int]
+    ) -> tuple[int, list[Place]]:
+        """How many entries are before the least time, and what follows, in order as far as it was asked for.
 
         Args:
             least: the time from which on.
             expected: how many will be needed, about.
-            end: how many are needed, once it is known what is there.
+            end: (entries before the least time, those found after it) → how many of the latter are needed.
         """
         partitions = self._store.keys.partitions
         share = expected / partitions
@@ -118,34 +118,34 @@ class Directory:
         while open_ended:
             await self._extend(windows, open_ended, least, most)
             below = sum(window.below for window in windows)
-            entries = sorted(chain.from_iterable(window.entries for window in windows))
-            stop = end(below, entries)
+            places = sorted(chain.from_iterable(window.places for window in windows))
+            stop = end(below, places)
             if stop <= 0:
                 break
             # A partition that gave all it was asked for may hold more of what is wanted, unless its last is past it.
-            last = entries[stop - 1] if stop <= len(entries) else None
+            last = places[stop - 1] if stop <= len(places) else None
             open_ended = [
                 each
                 for each in open_ended
-                if len(windows[each].entries) >= most and (last is None or windows[each].entries[-1] < last)
+                if len(windows[each].places) >= most and (last is None or windows[each].places[-1] < last)
             ]
             most *= 2
-        return below, entries
+        return below, places
 
     async def _extend(self, windows: list[Window], which: Sequence[int], least: int | None, most: int) -> None:
         """Reads on in these partitions until each window has so many entries, or all."""
         for start in range(0, len(which), PACE):
-            some = [(each, len(windows[each].entries)) for each in which[start : start + PACE]]
+            some = [(each, len(windows[each].places)) for each in which[start : start + PACE]]
             calls = [
                 directories.window(self._store.keys, each, self._name, least, have, most - have) for each, have in some
             ]
             for (each, _), reply in zip(some, await self._store.execute_all(calls), strict=True):
                 found = directories.parse_window(reply)
-                windows[each] = Window(found.below, windows[each].entries + found.entries)
+                windows[each] = Window(found.below, windows[each].places + found.places)
 
 
-def place_of(token: str | None) -> Entry | None:
-    """The place behind a page token. Raises Refused 1002 for what was never given out."""
+def entry_of(token: str | None) -> Entry | None:
+    """The entry behind a page token. Raises Refused 1002 for what was never given out."""
     if token is None:
         return None
     at, _, user = token.partition(".")
@@ -158,6 +158,6 @@ def place_of(token: str | None) -> Entry | None:
     return Entry(at_ms, user)
 
 
-def token_of(place: Entry) -> str:
-    """The token of the page that starts after a place."""
-    return f"{place.at_ms:x}.{place.user}"
+def token_of(entry: Entry) -> str:
+    """The token of the page that starts after an entry."""
+    return f"{entry.at_ms:x}.{entry.user}"

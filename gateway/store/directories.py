@@ -17,16 +17,31 @@ class Entry(NamedTuple):
     user: str
 
 
+Place = tuple[int, bytes]
+"""An entry as it is merged: thousands are for one page, of which a hundred become an ``Entry``."""
+
+
+def place_of(entry: Entry) -> Place:
+    """Where an entry stands in its directory."""
+    return entry.at_ms, entry.user.encode()
+
+
+def entry_of(place: Place) -> Entry:
+    """The entry that stands there."""
+    at_ms, user = place
+    return Entry(at_ms, user.decode())
+
+
 class Window(NamedTuple):
     """What one partition holds of a listing.
 
     Attributes:
         below: how many of its entries are before the listing's least time.
-        entries: the ones asked for, in order.
+        places: the entries asked for, in order.
     """
 
     below: int
-    entries: list[Entry]
+    places: list[Place]
 
 
 def count(keys: Keys, partition: int, name: DirectoryName) -> Call:
@@ -55,4 +70,4 @@ def window(keys: Keys, partition: int, name: DirectoryName, least_ms: int | None
 
 def parse_window(reply: Any) -> Window:
     below, *flat = reply
-    return Window(below, [Entry(int(at), user.decode()) for user, at in zip(flat[::2], flat[1::2], strict=True)])
+    return Window(below, list(zip(map(int, flat[1::2]), flat[::2], strict=True)))

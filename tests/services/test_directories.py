@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from gateway.services.directories import Directory, place_of, token_of
+from gateway.services.directories import Directory, entry_of, token_of
 from gateway.services.errors import Refused
 from gateway.store.call import Call
 from gateway.store.directories import Entry
@@ -76,7 +76,7 @@ async def test_going_on_after_each_page_meets_everybody_once(store: Store, kind:
         met += found[:90]
         if len(found) <= 90:
             break
-        place = place_of(token_of(found[89]))
+        place = entry_of(token_of(found[89]))
     assert met == sorted(entries)
 
 
@@ -123,5 +123,5 @@ async def test_the_work_is_bounded(store: Store, monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize("token", ["", ".", "5", "5.", "g.u", "-5.u", "05.u", "0x5.u", "20000000000000.u", " 5.u"])
 async def test_tokens_that_were_never_given_out(token: str) -> None:
     with pytest.raises(Refused) as refused:
-        place_of(token)
+        entry_of(token)
     assert refused.value.code == 1002
