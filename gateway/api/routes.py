@@ -1,5 +1,5 @@
 """How an operation is served: one ASGI handler a path, for what Litestar does around a typed handler costs more than
-the operation itself (docs/adr/0006)."""
+the operation itself (docs/adr/0008)."""
 
 from __future__ import annotations
 
