@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -36,6 +37,8 @@ class Accounts:
         self._store = store
         self._users = Directory(store, "users")
         self._muted = Directory(store, "muted")
+        # Counting and registering are two steps; so that no two of this process come to the same count.
+        self._counting = asyncio.Lock()
         self._users_max = config.users_development_max if config.environment == "development" else None
 
     async def register(self, user: str, name: str | None, avatar_url: str | None) -> int:
@@ -48,9 +51,13 @@ class Accounts:
             Refused: 31029 deactivated; 2007 the development environment's limit; 1005 over-long name or avatar.
         """
         _check_lengths(name, avatar_url)
-        if self._users_max is not None and not (await self._read(user)).registered:
-            await self._count_below(self._users_max)
-        code, now, *_ = await self._store.execute(accounts.register(self._store.keys, user, name, avatar_url))
+        register = accounts.register(self._store.keys, user, name, avatar_url)
+        if self._users_max is None or (await self._read(user)).registered:
+            code, now, *_ = await self._store.execute(register)
+        else:
+            async with self._counting:
+                await self._count_below(self._users_max)
+                code, now, *_ = await self._store.execute(register)
         if code:
             raise Refused(USER_DEACTIVATED, f"user {user} is deactivated")
         return int(now)

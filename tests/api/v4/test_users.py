@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import re
 import time
 from datetime import UTC, datetime
@@ -160,6 +161,14 @@ async def test_the_development_environment_has_a_limit(small_admin: Admin) -> No
     assert refusal(third) == (403, 2007)
     assert (await small_admin.result("/v4/user/delete", {"userIds": ["alice"]}))["userIds"] == ["alice"]
     await small_admin.result("/v4/auth/access-token/issue", {"userId": "carol", "name": "Carol"})
+
+
+async def test_the_limit_holds_for_who_comes_at_once(small_admin: Admin) -> None:
+    issue = "/v4/auth/access-token/issue"
+    calls = (small_admin.call(issue, {"userId": f"u{index}", "name": "U"}) for index in range(12))
+    answers = await asyncio.gather(*calls)
+    assert sorted(answer.status_code for answer in answers) == [200] * 2 + [403] * 10
+    assert (await small_admin.result("/v4/user/list"))["totalCount"] == 2
 
 
 async def test_production_deletes_nobody(admin: Admin) -> None:
