@@ -169,7 +169,8 @@ class Session:
         closing: how it was ended, once the gateway has.
         forwarded: the last inbox entry that was sent to the client.
         seen: while catching up, the highest live push that was held back because the replay will bring it.
-        early: pushes that are in no inbox and came before the session was let in; None = there were none.
+        early: broadcasts that are in no inbox and came before the session was let in; None = there were none.
+        heard: up to where the session has, or need not have, such broadcasts; None = it was not let in yet.
         echoes: whether the user has another device, so that what this one sends is echoed.
         pending: store calls outstanding on this session's behalf.
     """
@@ -190,6 +191,7 @@ class Session:
         "forwarded",
         "gate",
         "handlers",
+        "heard",
         "held",
         "id",
         "issued_at",
@@ -246,7 +248,8 @@ class Session:
         self.epoch = ""
         self.forwarded: StreamId = START
         self.seen: StreamId = START
-        self.early: list[bytes] | None = None
+        self.early: list[tuple[StreamId, bytes]] | None = None
+        self.heard: StreamId | None = None
         self.catching_up = False
         self.watching: set[str] | None = None
         self.timer: Any = None

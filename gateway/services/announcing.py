@@ -17,6 +17,7 @@ from gateway.metrics import METRICS
 from gateway.services.context import NodeContext
 from gateway.store import broadcasts
 from gateway.store.broadcasts import READ_BATCH, Broadcast
+from gateway.store.messages import parse_id
 
 SLICE_S = 0.01
 """How often a walk goes on: the slices are so small that no message waits for long behind one."""
@@ -116,9 +117,16 @@ class Announcing:
 
     def came(self, session: Session, seen: StreamId) -> None:
         """A session has become live: its user takes what came after ``seen``, before the inbox is read."""
-        early, session.early = session.early, None
-        for push in early or ():
-            self._push(session, push)
+        if session.heard is None:
+            early, session.early = session.early, None
+            for place, push in early or ():
+                self._push(session, place, push)
+            session.heard = max(session.heard or START, seen)
+        else:
+            # The link was away: what the store has as taken may have been said to a connection that was gone.
+            for each in self.active:
+                if each.op == b"online" and session.heard < each.place <= seen:
+                    self._push(session, each.place, broadcasts.push(each, session.user))
         self._seen[session.user] = seen
         self._take(session.user)
 
@@ -199,17 +207,19 @@ class Announcing:
             self._go_on()
 
     def received(self, payload: bytes) -> None:
-        """One ``a`` push: ``a<user>\\n<the push's JSON>``, which is in no inbox."""
-        user, _, push = payload[1:].partition(b"\n")
+        """One ``a`` push: ``a<user>\\n<its place in the stream>\\n<the push's JSON>``, which is in no inbox."""
+        user, raw, push = payload[1:].split(b"\n", 2)
+        place = parse_id(raw)
         for session in self._context.hub.of(user.decode()):
             if session.state is State.JOINING:
                 # It may be the only one left of those that the user had when this was sent.
-                session.early = [*(session.early or ()), push]
-            else:
-                self._push(session, push)
+                session.early = [*(session.early or ()), (place, push)]
+            elif session.heard is not None and place > session.heard:
+                self._push(session, place, push)
 
-    def _push(self, session: Session, push: bytes) -> None:
+    def _push(self, session: Session, place: StreamId, push: bytes) -> None:
         METRICS.messages_delivered += 1
+        session.heard = place
         session.send(push)
 
 

@@ -103,6 +103,11 @@ def parse_read(reply: Any) -> list[Broadcast]:
     return found
 
 
+def push(entry: Broadcast, user_id: str) -> bytes:
+    """The push of one to users online, byte for byte as the Function composes it."""
+    return b'{"type":"message","sent_at":%d,%b,"to":%b%b' % (entry.place[0], entry.head, _json(user_id), entry.rest)
+
+
 def target_of(recall: Broadcast) -> StreamId:
     """The place of the broadcast that a recall takes back."""
     return parse_id(recall.target)

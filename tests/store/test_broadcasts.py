@@ -46,7 +46,10 @@ async def test_a_user_takes_each_once_in_the_order_of_the_stream(acts: Acts) -> 
         first, second, third = await ear.heard()
         assert await nobody.heard() == []
     assert (first[:6], second[:7], third[:6]) == (b"malice", b"aalice\n", b"malice")
-    pushed = exactly(second.partition(b"\n")[2], pushes.Message)
+    assert messages.parse_id(second.split(b"\n")[1]) == some[1].place
+    pushed = exactly(second.split(b"\n", 2)[2], pushes.Message)
+    # What the node says itself after a break is composed as the Function composes it.
+    assert broadcasts.push(some[1], "alice") == second.split(b"\n", 2)[2]
     assert (pushed.mid, pushed.to, pushed.system, pushed.cursor) == ("m2", "alice", True, None)
     assert pushed.sent_at == some[1].place[0]
     entries = await acts.entries("alice")

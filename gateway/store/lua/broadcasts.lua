@@ -99,7 +99,7 @@ do
   end
 
   function take.online(_, user, record, entry, settings)
-    local payload = 'a' .. user .. '\n{"type":"message","sent_at":' .. number(entry.at) .. ',' .. entry.tail
+    local payload = 'a' .. user .. '\n' .. entry.id .. '\n{"type":"message","sent_at":' .. number(entry.at) .. ',' .. entry.tail
     return publish_all(record[2], settings.channel_prefix, payload) > 0 and 1 or nil
   end
 

@@ -12,6 +12,7 @@ import pytest
 
 from gateway.metrics import METRICS
 from gateway.node import Node
+from gateway.services.announcing import TAKE_MAX
 from gateway.store import messages
 from gateway.store.store import Store
 from tests.api.admin import Admin, refusal
@@ -394,4 +395,35 @@ async def test_broadcasts_on_every_kind_of_store(any_store: Server | Cluster) ->
             assert mids(got).count(pushed) == 1
             # The recall may have come before the walk: then the message came to nobody.
             assert mids(got).count(stored) == mids(got, "recalled").count(stored) <= 1
+            await client.close()
+
+
+async def test_who_was_away_takes_more_than_one_call_holds(nodes: tuple[Node, Node], vendor: Vendor) -> None:
+    await nodes[0].services.tokens.issue("alice", "Alice")
+    sent = [await to_all(vendor, str(number)) for number in range(TAKE_MAX + 2)]
+    await heard_by(nodes[1], sent[-1])
+    alice = await login(nodes[1], "alice")
+    assert [(await alice.next("message"))["mid"] for _ in sent] == sent
+    await alice.close()
+
+
+async def test_a_take_that_an_outage_cut_short_is_made_up_for(valkey: Server) -> None:
+    changes = BRISK | {"broadcast_users_per_s": 1, "rate_limits": False}
+    async with running_node(valkey.url, **changes) as node, httpx.AsyncClient() as http:
+        admin = Admin(f"http://127.0.0.1:{node.admin.port}", node.services, node.config, http)
+        clients = [await login(node, "alice"), await login(node, "bob")]
+        before = METRICS.broadcasts_taken, METRICS.broadcasts_retried
+        await admin.result(ONLINE, {"fromUserId": "news", "messageType": "note", "content": "hello"})
+        await eventually(lambda: METRICS.broadcasts_taken > before[0])
+        # The walk comes by the second user a second later, and the store is away.
+        valkey.pause()
+        try:
+            await eventually(lambda: METRICS.broadcasts_retried > before[1])
+        finally:
+            valkey.resume()
+        for client in clients:
+            await client.next("message", 10.0)
+        assert METRICS.broadcasts_taken == before[0] + 2
+        for client in clients:
+            assert mids(await everything(client)) == []
             await client.close()
