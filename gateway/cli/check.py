@@ -25,6 +25,7 @@ from gateway.cli.files import judge_open_files
 from gateway.cli.flags import DEFAULT_FILE, Given, with_settings
 from gateway.cli.serve import check_tls, refuse_workers
 from gateway.config import Config, ConfigError, Credentials, load
+from gateway.config.rules import is_loopback
 from gateway.services.tokens import verifier_of
 from gateway.store import embedded, functions
 from gateway.store.errors import StoreError
@@ -141,6 +142,19 @@ def _jwt_key(config: Config) -> Iterator[Finding]:
     yield from found or [Finding("ok", f"public key {config.jwt_public_key_file}")]
 
 
+def _webhooks(config: Config) -> Iterator[Finding]:
+    names = ("webhook_url", "webhook_v1_status_url", "webhook_v1_friendship_url")
+    for name in names:
+        url = getattr(config, name)
+        if url is None:
+            continue
+        parts = urlsplit(url)
+        if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
+            yield Finding("warning", f"{name}: http:// beyond this machine: events can be read and changed on the way")
+        else:
+            yield Finding("ok", f"{name}: {parts.scheme}://{parts.hostname}")
+
+
 def _open_files(config: Config) -> Iterator[Finding]:
     warning = judge_open_files(config.connections_max, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
     if warning:
@@ -220,6 +234,7 @@ _LOOKS: tuple[tuple[set[str], Callable[[Config], Iterator[Finding]]], ...] = (
     ({"data_dir"}, _data_dir),
     ({"tls_cert", "tls_key"}, _tls),
     ({"jwt_public_key_file", "jwt_algorithms"}, _jwt_key),
+    ({"webhook_url", "webhook_v1_status_url", "webhook_v1_friendship_url"}, _webhooks),
     ({"connections_max"}, _open_files),
     ({"client_host", "client_port", "role", "data_dir"}, _client_port),
     ({"admin_host", "admin_port", "role", "data_dir"}, _admin_port),

@@ -39,7 +39,8 @@ LINE_LIMIT = 1024
 """The same, at which further ones are refused: what had been read before the socket was paused."""
 
 WAITING_MAX = 20_000
-"""Messages of all sessions of this node at which further ones are refused."""
+WAITING_BYTES_MAX = 64 * 1024 * 1024
+"""Messages of all sessions of this node, and the bytes of their bodies, at which further ones are refused."""
 
 EVENT = "direct_channel:pre_messaging"
 
@@ -97,6 +98,7 @@ class Checks:
         self._lines: dict[Session, _Line] = {}
         self._queue: deque[_Check] = deque()
         self._running = 0
+        self._bytes = 0
         self._outbox = context.outbox
         self._silent = False
         self.passed: Callable[[Candidate], None] = _nothing
@@ -113,11 +115,12 @@ class Checks:
             line = self._lines[session] = _Line(deque())
         elif len(line.checks) >= LINE_LIMIT:
             raise Refusal(Code.SENDING_TOO_FAST, "too many messages wait to be checked", retry_after_ms=1000)
-        if self._outbox.unchecked >= WAITING_MAX:
+        if self._outbox.unchecked >= WAITING_MAX or self._bytes >= WAITING_BYTES_MAX:
             if not line.checks:
                 del self._lines[session]
             raise Refusal(Code.STORE_UNAVAILABLE, "too many messages wait to be checked", retry_after_ms=1000)
         self._outbox.unchecked += 1
+        self._bytes += len(candidate.command.body)
         line.checks.append(_Check(candidate))
         if len(line.checks) >= LINE_MAX and not session.paused:
             session.paused = True
@@ -129,15 +132,17 @@ class Checks:
         line = self._lines.pop(session, None)
         if line is None:
             return
-        self._gone(len(line.checks))
         METRICS.checks_discarded += len(line.checks)
         for check in line.checks:
+            self._gone(check)
             check.verdict = False
             if check.task is not None:
                 check.task.cancel()
 
-    def _gone(self, count: int) -> None:
-        self._outbox.unchecked -= count
+    def _gone(self, check: _Check) -> None:
+        self._outbox.unchecked -= 1
+        # As the client sent it: an answer may have exchanged the candidate's own.
+        self._bytes -= len(check.candidate.command.body)
         if not self._outbox.unchecked:
             self._outbox.checks = self._outbox.asks
 
@@ -258,7 +263,7 @@ class Checks:
         while line.checks and (verdict := line.checks[0].verdict) is not None:
             check = line.checks.popleft()
             line.begun -= 1
-            self._gone(1)
+            self._gone(check)
             self._act(check.candidate, verdict)
             if self._lines.get(session) is not line:
                 # Acting on it has ended the session.

@@ -25,7 +25,8 @@ from gateway.store.store import Store
 log = structlog.get_logger(__name__)
 
 BACKLOG_MAX = 10_000
-"""Events kept in memory while the store does not take them; beyond it they are lost, and counted."""
+BACKLOG_BYTES_MAX = 16 * 1024 * 1024
+"""Events, and bytes of their data, kept in memory while the store does not take them; more are lost, and counted."""
 
 ONLINE, OFFLINE, LOGGED_OUT = "0", "1", "2"
 """What `user:connection_status` says."""
@@ -58,6 +59,7 @@ class Outbox:
         self._bus: Bus | None = None
         self._wake: Callable[[], None] = _nothing
         self._backlog: deque[Event] = deque()
+        self._backlog_bytes = 0
         self._complained = False
         self.unchecked = 0
         settings.follow(self._choose)
@@ -112,12 +114,14 @@ class Outbox:
             self._keep(event, reply)
 
     def _keep(self, event: Event, fault: Exception) -> None:
+        full = len(self._backlog) >= BACKLOG_MAX or self._backlog_bytes >= BACKLOG_BYTES_MAX
         # Without a node nobody would come back to it.
-        if self._bus is None or isinstance(fault, StoreRefused) or len(self._backlog) >= BACKLOG_MAX:
+        if self._bus is None or isinstance(fault, StoreRefused) or full:
             self._lose(1, str(fault))
         else:
             # Of an unknown outcome too: told twice with one id is better than not at all.
             self._backlog.append(event)
+            self._backlog_bytes += len(event.data)
 
     def _lose(self, count: int, reason: str) -> None:
         METRICS.webhook_events_unqueued += count
@@ -127,7 +131,7 @@ class Outbox:
 
     def retry(self) -> None:
         """Queues what the store did not take; called now and then."""
-        waiting, self._backlog = self._backlog, deque()
+        waiting, self._backlog, self._backlog_bytes = self._backlog, deque(), 0
         for event in waiting:
             self.put(event)
 

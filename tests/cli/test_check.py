@@ -125,3 +125,19 @@ def test_health_asks_the_gateway_of_the_directory(gateway: Gateway, tmp_path: Pa
     nobody = run("health", "--client-port", "1", cwd=tmp_path)
     assert nobody.returncode == 1
     assert nobody.stderr == "gateway: no gateway answers at ws://127.0.0.1:1\n"
+
+
+def test_addresses_of_webhooks_are_judged_and_not_shown_whole(tmp_path: Path, valkey: Server) -> None:
+    done = run(
+        "check",
+        *("--redis-url", valkey.url, "--client-port", "0", "--admin-port", "0"),
+        cwd=tmp_path,
+        GATEWAY_WEBHOOK_URL="http://user:hunter2@app.example/s3cret?key=s3cret",
+        GATEWAY_WEBHOOK_V1_STATUS_URL="https://app.example/s3cret",
+    )
+    assert done.returncode == 0, done.stdout
+    (warning,) = (line for line in done.stdout.splitlines() if line.startswith("warning") and "webhook" in line)
+    assert "webhook_url: http:// beyond this machine" in warning
+    assert "webhook_v1_status_url: https://app.example" in done.stdout
+    assert "s3cret" not in done.stdout + done.stderr
+    assert "hunter2" not in done.stdout + done.stderr

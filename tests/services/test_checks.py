@@ -246,3 +246,19 @@ async def test_while_the_store_is_away_a_checked_message_is_refused(valkey: Serv
         refused = await alice.next()
         assert (refused["type"], refused["id"], refused["code"]) == ("error", "c1", Code.STORE_UNAVAILABLE)
         assert stored(valkey, "bob") == 0
+
+
+async def test_messages_that_wait_are_bounded_by_their_bytes(valkey: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.services.checks.WAITING_BYTES_MAX", 3000)
+    hanging = True
+    async with checking(valkey, webhook_timeout_s=10) as (app, node):
+        app.answer = lambda _: None if hanging else (200, {"pass": 1})
+        alice, _ = await pair(node)
+        for number in range(4):
+            await alice.say({"type": "send", "id": f"c{number}", "to": "bob", "body": "x" * 1000})
+        refused = await alice.next()
+        assert (refused["type"], refused["id"], refused["code"]) == ("error", "c3", Code.STORE_UNAVAILABLE)
+        hanging = False
+        assert [(await alice.next("sent"))["id"] for _ in range(3)] == ["c0", "c1", "c2"]
+        # What has passed makes room.
+        assert (await alice.send("bob", "x" * 1000))["type"] == "sent"
