@@ -14,6 +14,7 @@ import argparse
 import asyncio
 import os
 import platform
+import signal
 import statistics
 import subprocess
 import sys
@@ -27,7 +28,7 @@ import uvloop
 
 from gateway.cli import record
 from gateway.config import Credentials
-from loadtest.figures import Service, connect, pin, service
+from loadtest.figures import SAMPLES, Service, connect, pin, service
 from loadtest.http import Caller, request
 
 CONNECTIONS = 50
@@ -64,7 +65,7 @@ def bare(core: int | None) -> Iterator[tuple[Service, int]]:
 @contextmanager
 def gateway(core: int | None, *, rate_limits: bool = False) -> Iterator[tuple[Service, int]]:
     """Starts a gateway; gives its admin port."""
-    with service(core, "--rate-limits" if rate_limits else "--no-rate-limits") as running:
+    with service(core, "--rate-limits" if rate_limits else "--no-rate-limits", sampled=True) as running:
         deadline = time.monotonic() + 10
         while (kept := record.read(running.data_dir)) is None or kept.admin is None:
             if time.monotonic() > deadline:
@@ -173,18 +174,26 @@ async def banning(service: Service, port: int, runs: int) -> dict[str, float]:
 
 
 async def noticed(service: Service, load: Callable[[], AsyncIterator[None]] | None, seconds: float) -> dict[str, float]:
-    """What a probing client measures meanwhile."""
+    """What a probing client measures meanwhile, and the sampler in the node's event loop."""
     arguments = [sys.executable, "-m", "loadtest.probe", service.url, service.token("probe"), "probe"]
     process = await asyncio.create_subprocess_exec(*arguments, stdout=subprocess.PIPE)
     assert process.stdout is not None
     await process.stdout.readline()
+    samples = service.data_dir / SAMPLES
+    samples.unlink(missing_ok=True)
+    os.kill(service.pids["gateway"], signal.SIGUSR1)
     if load is None:
         await asyncio.sleep(seconds)
     else:
         async for _ in load():
             pass
+    os.kill(service.pids["gateway"], signal.SIGUSR2)
     process.terminate()
-    return dict(orjson.loads(await process.stdout.readline()))
+    figures = dict(orjson.loads(await process.stdout.readline()))
+    deadline = time.monotonic() + 5
+    while not samples.exists() and time.monotonic() < deadline:
+        await asyncio.sleep(0.01)
+    return figures | dict(orjson.loads(samples.read_bytes()))
 
 
 async def measure(service: Service, port: int, options: argparse.Namespace) -> dict[str, dict[str, float]]:

@@ -37,7 +37,7 @@ from loadtest.wire import Wire
 USERS = 100
 BODY_BYTES = 120
 PAGE = os.sysconf("SC_PAGE_SIZE")
-TICK = os.sysconf("SC_CLK_TCK")
+SAMPLES = "samples.json"
 START_S = 30.0
 
 
@@ -72,8 +72,8 @@ class Service:
 
 
 def _cpu_s(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / TICK
+    # In ns; what /proc tells elsewhere is counted in hundredths of a second.
+    return sum(int(each.read_text().split()[0]) for each in Path(f"/proc/{pid}/task").glob("*/schedstat")) / 1e9
 
 
 def _resident_bytes(pid: int) -> int:
@@ -81,11 +81,18 @@ def _resident_bytes(pid: int) -> int:
 
 
 @contextmanager
-def service(core: int | None, *flags: str) -> Iterator[Service]:
-    """Starts a gateway on free ports with a data directory of its own, with more flags of ``serve``."""
+def service(core: int | None, *flags: str, sampled: bool = False) -> Iterator[Service]:
+    """Starts a gateway on free ports with a data directory of its own.
+
+    Args:
+        core: where it and its store run; None = anywhere.
+        flags: more of ``serve``.
+        sampled: whether its event loop can be watched (loadtest/sampled.py), figures in ``SAMPLES``.
+    """
     with tempfile.TemporaryDirectory(prefix="gateway-figures-") as directory:
         data_dir = Path(directory)
-        command = [sys.executable, "-m", "gateway", "serve", "--data-dir", directory, "--client-host", "127.0.0.1"]
+        program = ["loadtest.sampled", str(data_dir / SAMPLES)] if sampled else ["gateway"]
+        command = [sys.executable, "-m", *program, "serve", "--data-dir", directory, "--client-host", "127.0.0.1"]
         command += ["--client-port", "0", "--admin-port", "0", "--send-rate-per-s", "0", "--log-level", "warning"]
         command += ["--connect-rate-per-address-s", "0", "--inbox-max", "10000000", *flags]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
