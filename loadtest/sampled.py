@@ -2,8 +2,8 @@
 
 python -m loadtest.sampled FILE serve …    SIGUSR1 begins to sample, SIGUSR2 writes the figures to FILE
 
-On a machine that others use a loop is late because somebody else had the core. What a turn of the loop costs itself shows
-in the CPU time of its thread: a timer is never later *by our own doing* than the CPU that was used since it was set.
+On a machine that others use a loop is late because somebody else had the core. What a turn of the loop costs itself
+shows in its thread's CPU time: a timer is never later *by our own doing* than the CPU that was used since it was set.
 """
 
 from __future__ import annotations

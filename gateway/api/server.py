@@ -10,10 +10,12 @@ import os
 import socket
 import sys
 from collections.abc import Iterator
+from functools import partial
+from typing import Any
 
 import httptools
 import uvicorn
-from litestar.types import ASGIApp, Receive, Scope, Send
+from litestar.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from gateway.api import errors
@@ -28,7 +30,7 @@ STOP_S = 3
 BACKLOG = 512
 
 REQUESTS_A_TURN = 4
-"""Requests that begin in one turn of the loop: more at once would keep the relays of this node waiting."""
+"""Requests that are read in one turn of the loop: more at once would keep the relays of this node waiting."""
 
 HEAD_BYTES_MAX = 64 * 1024
 """A request's line and headers; the parser itself would take any number."""
@@ -61,8 +63,8 @@ class AdminServer:
         """
         certificate, key = self._tls
         settings = uvicorn.Config(
-            _Paced(self._app),
-            http=_Requests,
+            self._app,
+            http=partial(_Requests, turns=Turns(REQUESTS_A_TURN)),  # type: ignore[arg-type]
             lifespan="off",
             ws="none",
             log_config=None,
@@ -99,34 +101,33 @@ class AdminServer:
         self._server = self._serving = None
 
 
-class _Paced:
-    """Begins requests that came together a few a turn of the loop, in their order."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-        self._loop = asyncio.get_running_loop()
-        self._turns = Turns(REQUESTS_A_TURN)
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if not self._turns.take():
-            place = self._loop.create_future()
-            self._turns.do(_give, place)
-            await place
-        await self._app(scope, receive, send)
-
-
-def _give(place: asyncio.Future[None]) -> None:
-    if not place.done():
-        place.set_result(None)
-
-
 class _Requests(HttpToolsProtocol):
-    """uvicorn's faster parser, with a limit to heads, and JSON for what never becomes a request."""
+    """uvicorn's faster parser, paced, with a limit to heads, and JSON for what never becomes a request."""
 
-    _head_bytes = 0
-    _in_head = True
+    def __init__(self, *arguments: Any, turns: Turns, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._turns = turns
+        self._held: list[bytes] = []
+        self._head_bytes = 0
+        self._in_head = True
 
     def data_received(self, data: bytes) -> None:
+        if not self._held and self._turns.take():
+            self._read(data)
+            return
+        self._held.append(data)
+        if len(self._held) == 1:
+            # It is not read further meanwhile: what waits is what came in one go.
+            self.flow.pause_reading()
+            self._turns.do(self._read_held)
+
+    def _read_held(self) -> None:
+        data, self._held = b"".join(self._held), []
+        if not self.transport.is_closing():
+            self.flow.resume_reading()
+            self._read(data)
+
+    def _read(self, data: bytes) -> None:
         super().data_received(data)
         if self._in_head and not self.transport.is_closing():
             self._head_bytes += len(data)

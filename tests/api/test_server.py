@@ -198,3 +198,34 @@ async def test_requests_that_come_together_begin_a_few_a_turn() -> None:
     await server.stop()
     assert answers == [b"HTTP/1.1 200 OK\r\n"] * len(clients)
     assert 0 < most <= 2 * REQUESTS_A_TURN
+
+
+async def test_bodies_that_come_together_arrive_whole() -> None:
+    async def measuring(scope: Any, receive: Any, send: Any) -> None:
+        size, more = 0, True
+        while more:
+            message = await receive()
+            size, more = size + len(message["body"]), message["more_body"]
+        answer = str(size).encode()
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"6")]})
+        await send({"type": "http.response.body", "body": answer})
+
+    server = AdminServer(measuring, Config(admin_port=0))
+    await server.start()
+
+    async def ask() -> bytes:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        body = b""
+        for _ in range(2):
+            writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 300000\r\n\r\n")
+            for _ in range(10):
+                writer.write(b"x" * 30_000)
+                await writer.drain()
+            await reader.readuntil(b"\r\n\r\n")
+            body += await reader.readexactly(6)
+        writer.close()
+        return body
+
+    answers = await asyncio.wait_for(asyncio.gather(*(ask() for _ in range(30))), 20)
+    await server.stop()
+    assert answers == [b"300000300000"] * 30
