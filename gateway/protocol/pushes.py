@@ -45,7 +45,8 @@ class Welcome(Struct, tag="welcome", frozen=True):
 class Message(Struct, tag="message", frozen=True, omit_defaults=True):
     """A direct or system message, or the echo of one's own from another device.
 
-    `mid` is unique over the whole system; `cursor` is the place in this user's inbox, absent when ephemeral.
+    `mid` is unique over the whole system; `cursor` is the place in this user's inbox, absent when ephemeral
+    and in a broadcast to users online.
     `metadata` is what the app's server gave along with it.
     """
 
