@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from gateway.services.directories import Directory
 from gateway.services.drops import Acknowledgement, Drops
 from gateway.services.errors import Refused
 from gateway.store import accounts, drops
-from gateway.store.call import text
+from gateway.store.directories import FOREVER
 from gateway.store.store import Store
 
 MINUTES_MAX = 43_200
@@ -34,6 +35,7 @@ class Bans:
     def __init__(self, store: Store, drops: Drops) -> None:
         self._store = store
         self._drops = drops
+        self._directory = Directory(store, "bans")
 
     async def ban(self, users: Sequence[str], *, minutes: int | None, reason: str = "") -> Acknowledgement:
         """Bans users and drops their live sockets; a new ban replaces the end of an older one.
@@ -61,26 +63,20 @@ class Bans:
     async def list(self, *, offset: int = 0, limit: int = LIST_MAX) -> list[Ban]:
         """Bans in force, the latest end first (those without an end before all)."""
         keys, now = self._store.keys, await self._store.now_ms()
-        calls = [drops.bans(keys, partition, now, offset + limit) for partition in range(keys.partitions)]
-        found: list[tuple[float, str]] = []
-        for reply in await self._store.execute_all(calls):
-            found += _scored(reply)
-        found.sort(key=lambda entry: (-entry[0], entry[1]))
-        chosen = found[offset : offset + limit]
-        records = await self._store.execute_all([accounts.get(keys, user) for _, user in chosen])
+        page = await self._directory.page(offset, limit, newest_first=True)
+        # Those that have ended come last; a sweep takes them out.
+        chosen = [entry for entry in page.entries if entry.at_ms > now]
+        records = await self._store.execute_all([accounts.get(keys, entry.user) for entry in chosen])
         return [
-            Ban(user, None if end == float("inf") else int(end), accounts.parse_get(user, record).ban_reason)
-            for (end, user), record in zip(chosen, records, strict=True)
+            Ban(
+                entry.user,
+                None if entry.at_ms == FOREVER else entry.at_ms,
+                accounts.parse_get(entry.user, record).ban_reason,
+            )
+            for entry, record in zip(chosen, records, strict=True)
         ]
 
     async def forget_ended(self) -> None:
         """Takes ended bans out of the directories."""
         keys, now = self._store.keys, await self._store.now_ms()
         await self._store.execute_all([drops.forget_ended_bans(keys, each, now) for each in range(keys.partitions)])
-
-
-def _scored(reply: object) -> list[tuple[float, str]]:
-    assert isinstance(reply, list)
-    if reply and isinstance(reply[0], list | tuple):
-        return [(float(row[1]), text(row[0])) for row in reply]
-    return [(float(score), text(member)) for member, score in zip(reply[::2], reply[1::2], strict=True)]

@@ -1,4 +1,4 @@
-"""Directories: who is registered, deactivated or muted, each a sorted set a partition."""
+"""Directories: who is registered, deactivated, muted or banned, each a sorted set a partition."""
 
 from __future__ import annotations
 
@@ -7,11 +7,14 @@ from typing import Any, Literal, NamedTuple
 from gateway.store.call import Call, function
 from gateway.store.keys import Keys
 
-DirectoryName = Literal["users", "deactivated", "muted"]
+DirectoryName = Literal["users", "deactivated", "muted", "bans"]
+
+FOREVER = 1 << 62
+"""The time of what has no end; in Redis it is infinite."""
 
 
 class Entry(NamedTuple):
-    """One entry; directories are in this order. ``at_ms`` is Unix ms: since when the user is in it."""
+    """One entry; directories are in this order. ``at_ms`` is Unix ms: since when the user is in it, or until when."""
 
     at_ms: int
     user: str
@@ -59,7 +62,8 @@ def parse_at_rank(reply: Any) -> int | None:
     if not reply:
         return None
     row = reply[0] if isinstance(reply[0], list | tuple) else reply
-    return int(float(row[1]))
+    at = float(row[1])
+    return FOREVER if at == float("inf") else int(at)
 
 
 def window(keys: Keys, partition: int, name: DirectoryName, least_ms: int | None, skip: int, most: int) -> Call:
@@ -70,4 +74,8 @@ def window(keys: Keys, partition: int, name: DirectoryName, least_ms: int | None
 
 def parse_window(reply: Any) -> Window:
     below, *flat = reply
-    return Window(below, list(zip(map(int, flat[1::2]), flat[::2], strict=True)))
+    return Window(below, list(zip(map(_at_ms, flat[1::2]), flat[::2], strict=True)))
+
+
+def _at_ms(score: bytes) -> int:
+    return FOREVER if score == b"inf" else int(score)

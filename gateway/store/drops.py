@@ -122,14 +122,6 @@ def once(keys: Keys, call: str) -> Call:
     return function(partition, "once", (keys.command(partition, call),), COMMAND_LIFETIME_S)
 
 
-def bans(keys: Keys, partition: int, now_ms: int, count: int) -> Call:
-    """One partition's bans that have not ended, latest end first."""
-    return Call(
-        partition,
-        ("ZREVRANGEBYSCORE", keys.directory(partition, "bans"), "+inf", f"({now_ms}", "WITHSCORES", "LIMIT", 0, count),
-    )
-
-
 def forget_ended_bans(keys: Keys, partition: int, now_ms: int) -> Call:
     """Takes bans that have ended out of the directory; the record itself ends by its time."""
     return Call(partition, ("ZREMRANGEBYSCORE", keys.directory(partition, "bans"), 1, now_ms))

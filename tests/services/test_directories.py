@@ -9,6 +9,7 @@ import pytest
 
 from gateway.services.directories import Directory, entry_of, token_of
 from gateway.services.errors import Refused
+from gateway.store import directories
 from gateway.store.call import Call
 from gateway.store.directories import Entry
 from gateway.store.store import Store
@@ -86,6 +87,23 @@ async def test_all_in_one_partition(store: Store) -> None:
     directory = Directory(store, "users")
     for offset in (0, 40, 300, len(mine) - 1):
         assert (await directory.page(offset, 20)).entries == mine[offset : offset + 20]
+
+
+async def test_what_has_no_end_comes_last(store: Store) -> None:
+    keys = store.keys
+    ends = {f"u{index}": index + 1 if index % 3 else directories.FOREVER for index in range(300)}
+    calls = [
+        Call(keys.partition(user), ("ZADD", keys.directory(keys.partition(user), "bans"), score, user))
+        for user, end in ends.items()
+        for score in ("+inf" if end == directories.FOREVER else end,)
+    ]
+    await store.execute_all(calls)
+    expected = sorted(Entry(end, user) for user, end in ends.items())
+    directory = Directory(store, "bans")
+    for offset in (0, 150, 195, 205, 290):
+        assert (await directory.page(offset, 20)).entries == expected[offset : offset + 20]
+        newest = await directory.page(offset, 20, newest_first=True)
+        assert newest.entries == expected[::-1][offset : offset + 20]
 
 
 async def test_who_registers_or_leaves_meanwhile_moves_nobody_else(store: Store) -> None:

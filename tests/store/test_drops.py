@@ -5,7 +5,7 @@ import time
 import pytest
 
 from gateway.protocol.codes import Code
-from gateway.store import accounts, drops, sessions
+from gateway.store import accounts, directories, drops, sessions
 from gateway.store.call import Call
 from gateway.store.drops import Drop
 from tests.store.acts import NODE, NOW_MS, OTHER, Acts
@@ -138,30 +138,29 @@ async def test_a_drop_of_somebody_who_is_not_there_tells_nobody(acts: Acts) -> N
         assert await told(acts, "ghost", call) == ((0, []), {})
 
 
-async def test_the_directory_lists_bans_in_force_and_a_new_ban_replaces_the_end(acts: Acts) -> None:
+async def test_the_directory_lists_bans_and_a_new_ban_replaces_the_end(acts: Acts) -> None:
     keys, now = acts.keys, int(time.time() * 1000)
     partition = keys.partition("bob")
 
-    async def listed() -> list[tuple[str, float]]:
-        reply = await acts.do(drops.bans(keys, partition, now, 10))
-        return [(user.decode(), float(until)) for user, until in reply]
+    async def listed() -> list[tuple[int, bytes]]:
+        return directories.parse_window(await acts.do(directories.window(keys, partition, "bans", None, 0, 10))).places
 
     await acts.do(drops.ban(keys, "bob", "", now + 60_000, "one"))
-    assert await listed() == [("bob", now + 60_000)]
+    assert await listed() == [(now + 60_000, b"bob")]
     await acts.do(drops.ban(keys, "bob", "", now + 30_000, "two"))
-    assert await listed() == [("bob", now + 30_000)]
+    assert await listed() == [(now + 30_000, b"bob")]
     assert await acts.field("bob", "ban_reason") == "two"
     await acts.do(drops.ban(keys, "bob", "", 0, "three"))
-    assert await listed() == [("bob", float("inf"))]
+    assert await listed() == [(directories.FOREVER, b"bob")]
     await acts.do(drops.forget_ended_bans(keys, partition, now))
-    assert await listed() == [("bob", float("inf"))]
+    assert await listed() == [(directories.FOREVER, b"bob")]
     assert await acts.do(drops.unban(keys, "bob")) == 1
     assert await acts.do(drops.unban(keys, "bob")) == 0
     assert await listed() == []
     await acts.do(drops.ban(keys, "bob", "", now - 1, "over"))
-    assert await listed() == []
+    assert await listed() == [(now - 1, b"bob")]
     await acts.do(drops.forget_ended_bans(keys, partition, now))
-    assert int(await acts.raw("bob", "ZCARD", keys.directory(partition, "bans"))) == 0
+    assert await listed() == []
 
 
 async def test_answers_gather_in_a_list_that_goes_away_by_itself(acts: Acts) -> None:
