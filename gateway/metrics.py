@@ -54,7 +54,7 @@ class Metrics:
     admin_rate_refusals: int = _counter("Server API calls refused because they came too often")
     control_commands: int = _counter("control commands heard on gw:control")
     webhook_events_queued: int = _counter("events queued for the app's server")
-    webhook_events_unqueued: int = _counter("events lost because the store did not take them, or took them too late")
+    webhook_events_unqueued: int = _counter("events lost because the store did not take them")
     webhook_events_overflowed: int = _counter("events dropped, the oldest first, because the queue was full")
     webhook_events_told: int = _counter("events that the app's server has answered with 200")
     webhook_events_given_up: int = _counter("events put on the shelf after all tries")

@@ -107,8 +107,8 @@ def refresh(keys: Keys, session: Session, incarnation: str, issued_at: int, jti:
     )
 
 
-REMOVED, NOT_THERE, ANOTHERS = 1, 2, 0
-"""What ``disconnect`` replies: done; the session is not there any more; another incarnation holds it."""
+REMOVED, NOT_THERE = 1, 2
+"""What ``disconnect`` replies: done; the session is not there any more. 0: another incarnation holds it."""
 
 
 def disconnect(keys: Keys, user_id: str, session_id: str, incarnation: str) -> Call:

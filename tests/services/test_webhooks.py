@@ -11,7 +11,7 @@ import pytest
 
 from gateway.metrics import METRICS
 from tests.app_server import AppServer, Request, app_server
-from tests.integration.fleet import BRISK, node_process, online
+from tests.integration.fleet import BRISK, node_process, online, two_nodes
 from tests.nodes import CREDENTIALS, login, running_node
 from tests.proxy import Proxy
 from tests.servers import Server
@@ -363,3 +363,40 @@ async def test_a_session_that_others_took_for_gone_is_told_online_again(valkey: 
                 requests = await told(app, STATUS, 3, 10)
                 assert statuses(requests, "alice") == ["0", "1", "0"]
                 assert len({request.body["id"] for request in requests}) == 3
+
+
+# Many at a time.
+
+
+async def test_on_every_kind_of_store_events_come_once_and_one_users_in_order(any_store_url: str) -> None:
+    async with app_server() as app, running_node(any_store_url, webhook_url=app.url, webhook_events=(SEND,)) as node:
+        await node.services.tokens.issue("bob", "Bob")
+        clients = [await login(node, f"user{number}") for number in range(5)]
+        for number in range(40):
+            for client in clients:
+                await client.say({"type": "send", "id": f"m{number}", "to": "bob", "body": number})
+        for client in clients:
+            for _ in range(40):
+                await client.next("sent")
+        await eventually(lambda: len(app.told(SEND)) >= 200, 15)
+        await eventually(lambda: node.webhooks.backlog == 0)
+        assert len(app.told(SEND)) == len({request.body["id"] for request in app.told(SEND)}) == 200
+        for number in range(5):
+            contents = [each.data["content"] for each in app.told(SEND) if each.data["userId"] == f"user{number}"]
+            assert contents == [str(each) for each in range(40)]
+
+
+async def test_nodes_share_the_queue_and_tell_each_event_once(valkey: Server) -> None:
+    async with app_server() as app, two_nodes(valkey.url, webhook_url=app.url, webhook_events=(SEND,)) as nodes:
+        await nodes[0].services.tokens.issue("bob", "Bob")
+        clients = [await login(node, f"user{index}") for index, node in enumerate(nodes)]
+        for number in range(150):
+            for client in clients:
+                await client.say({"type": "send", "id": f"m{number}", "to": "bob", "body": number})
+        for client in clients:
+            for _ in range(150):
+                await client.next("sent")
+        await eventually(lambda: len(app.told(SEND)) >= 300, 15)
+        with valkey.client() as redis:
+            await eventually(lambda: redis.xlen("gw:events") == 0)
+        assert len(app.told(SEND)) == len({request.body["id"] for request in app.told(SEND)}) == 300
