@@ -164,7 +164,7 @@ class Config:
     broadcasts_max: Annotated[int, _about("Broadcasts that still reach somebody.", 1, 100_000)] = 1000
     broadcast_users_per_s: Annotated[
         int, _about("How many of its users a node brings a broadcast to a second.", 1, 1_000_000)
-    ] = 2000
+    ] = 1000
     broadcast_bytes_per_s: Annotated[
         int, _about("How many bytes of broadcasts a node brings to its users a second.", 1, 1024 * MIB)
     ] = 32 * MIB
