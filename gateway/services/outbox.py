@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from uuid import uuid4
 
@@ -258,7 +258,7 @@ def event_id(*parts: str) -> str:
     return f"{digest[:8]}-{digest[8:12]}-{digest[12:16]}-{digest[16:20]}-{digest[20:]}"
 
 
-def _kinds(chosen: Iterable[WebhookEvent], event: WebhookEvent, older: str, older_url: str | None) -> tuple[str, ...]:
+def _kinds(chosen: frozenset[WebhookEvent], event: WebhookEvent, older: str, older_url: str | None) -> tuple[str, ...]:
     return (*((event,) if event in chosen else ()), *((older,) if older_url is not None else ()))
 
 

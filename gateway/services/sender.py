@@ -108,6 +108,10 @@ class Sender:
                     await self._context.store.execute(events.tidy(self._context.keys))
             except StoreError as error:
                 log.debug("the events' queue could not be looked at", reason=str(error))
+            except Exception:
+                # Whatever it was: a node that takes nothing more would leave everything to the others.
+                log.exception("taking events failed")
+                await asyncio.sleep(POLL_S)
             await self._wait()
 
     async def _wait(self) -> None:

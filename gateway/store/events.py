@@ -77,7 +77,9 @@ def _queued(place: str, flat: list[bytes]) -> Queued:
     fields = dict(zip(flat[::2], flat[1::2], strict=True))
     timed = b"d" in fields
     data = fields[b"d"] if timed else fields.get(b"u", b"{}")
-    return Queued(place, Event(text(fields.get(b"k")), text(fields.get(b"i")), text(fields.get(b"w")), data, timed))
+    # Replaced where it is no text: what somebody has put there by hand must not keep the rest from being taken.
+    kind, event_id, user = (fields.get(name, b"").decode("utf-8", "replace") for name in (b"k", b"i", b"w"))
+    return Queued(place, Event(kind, event_id, user, data, timed))
 
 
 def told(keys: Keys, places: Iterable[str]) -> Call:

@@ -133,6 +133,12 @@ async def test_consumers_that_still_hold_something_or_are_young_stay(acts: Acts)
     assert ids(await take(acts, "b", idle_ms=0)) == ["id-1"]
 
 
+async def test_an_entry_that_somebody_put_there_by_hand_keeps_no_other_from_being_taken(acts: Acts) -> None:
+    await acts.store.topology.master(acts.keys.events_place).execute("XADD", EVENTS, "*", "k", b"\xff", "what", "ever")
+    await put(acts, 1)
+    assert ids(await take(acts, "a")) == ["", "id-1"]
+
+
 async def test_a_full_store_still_gives_its_events_away(acts: Acts) -> None:
     await put(acts, 1, 2)
     masters = acts.store.topology.masters
