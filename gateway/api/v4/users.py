@@ -207,7 +207,8 @@ async def connection_status(services: Services, asked: User) -> ConnectionStatus
     "/v4/user/soft-delete",
     scope=WRITE,
     rate=Rate(100, counted="users"),
-    note="Done when it is answered, and friends' lists lose the users as well.",
+    note="Done when it is answered, and friends' lists lose the users as well. Webhooks tell the result of each user by "
+    "`user:deletion_state`, a name of the gateway's own.",
     example={"userIds": ["alice"]},
 )
 async def soft_delete(services: Services, asked: Deletion) -> Accepted:
@@ -225,7 +226,8 @@ async def soft_delete(services: Services, asked: Deletion) -> Accepted:
     "/v4/user/restore",
     scope=WRITE,
     rate=Rate(100, counted="users"),
-    note="Possible at once, unless restore_wait_s says otherwise; who is refused is named in the answer.",
+    note="Possible at once, unless restore_wait_s says otherwise; who is refused is named in the answer, and by the "
+    "webhook `user:deletion_state`.",
     example={"userIds": ["alice"]},
 )
 async def restore(services: Services, asked: Deletion) -> Accepted:
