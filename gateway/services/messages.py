@@ -104,10 +104,11 @@ class Messages:
             OutcomeUnknown: some recipients may have got it.
         """
         body = await self._contents.body(draft.content, draft.kind)
-        if draft.metadata and len(body) + len(_encode(draft.metadata)) > 2 * self._body_bytes_max:
+        message_bytes = len(body) + (len(_encode(draft.metadata)) if draft.metadata else 0)
+        if message_bytes > 2 * self._body_bytes_max and draft.metadata:
             raise Refused(PARAMETER_TOO_LONG, "is too long together with the content", "metadata")
         flags = ("" if draft.listed else "s") + ("" if draft.persist else "n")
-        size = min(SLICE_RECIPIENTS, max(1, SLICE_BYTES // len(body)))
+        size = min(SLICE_RECIPIENTS, max(1, SLICE_BYTES // message_bytes))
         waiting, stored = iter(recipients), list[Stored]()
         while some := list(islice(waiting, size)):
             try:
@@ -193,7 +194,8 @@ class Messages:
         def call(user: str, within: Stretch, onward: bytes, state: int, notice_max: int) -> Call:
             return recalls.recall(self._store.keys, user, target, more, within, onward, state, notice_max, once)
 
-        state = await self._change(target, sent_at, call)
+        # Also where it was recalled before: the call that did it may have come no further than the recipient.
+        state = await self._change(target, sent_at, call, (recalls.DONE, recalls.RECALLED_BEFORE))
         if state == recalls.NOT_THERE:
             raise Refused(DATA_MISSING, "no such message of this sender to this recipient", "message")
         if self._outbox.deletions:
@@ -214,20 +216,27 @@ class Messages:
             age_ms = UPDATE_AGE_MS if user == target.to else 0
             return recalls.update(self._store.keys, user, target, more, within, onward, age_ms, notice_max)
 
-        state = await self._change(target, None, call)
+        state = await self._change(target, None, call, (recalls.DONE,))
         if state == recalls.TOO_OLD:
             raise Refused(PARAMETER_INVALID, "only messages of the last 24 hours can be changed", "message")
         if state != recalls.DONE:
             raise Refused(DATA_MISSING, "no such message of this sender to this recipient", "message")
 
     async def _change(
-        self, target: Target, sent_at: int | None, call: Callable[[str, Stretch, bytes, int, int], Call]
+        self,
+        target: Target,
+        sent_at: int | None,
+        call: Callable[[str, Stretch, bytes, int, int], Call],
+        goes_on: tuple[int, ...],
     ) -> int:
-        """Carries a change out in the recipient's inbox, then in the sender's; returns what the first has come to."""
+        """Carries a change out in the recipient's inbox, then in the sender's; returns what the first has come to.
+
+        Args:
+            goes_on: what the first must have come to for the second.
+        """
         for within in _stretches(target.mid, sent_at):
             state = await self._carry_out(target.to, within, call, 0)
-            if state in (recalls.DONE, recalls.RECALLED_BEFORE) and not target.system and target.sender != target.to:
-                # Even when it was recalled before: the call that did it may have come no further than that.
+            if state in goes_on and not target.system and target.sender != target.to:
                 try:
                     await self._carry_out(target.sender, within, call, self._inbox_max)
                 except StoreUnavailable as error:

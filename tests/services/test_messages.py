@@ -9,6 +9,7 @@ import pytest
 
 from gateway.config import Config
 from gateway.metrics import METRICS
+from gateway.services.errors import DATA_MISSING, Refused
 from gateway.services.messages import Draft
 from gateway.services.services import Services
 from gateway.store import accounts, messages
@@ -101,3 +102,16 @@ async def test_a_recall_that_was_interrupted_is_finished_by_the_next(services: S
     [entry] = messages.parse_read(await store.execute(messages.read(store.keys, "alice", (0, 0))))
     assert entry.kind == b"r"
     assert await waiting(store, "u1") == 1
+
+
+async def test_what_was_recalled_is_not_changed_for_the_sender_either(services: Services, store: Store) -> None:
+    [stored] = await services.messages.send(Draft("alice", "own", "text"), ["u1"])
+    target = Target(stored.mid, "alice", "u1")
+    # Nobody of alice's is there to be told; then there is.
+    await services.messages.recall(target)
+    ack = store.keys.user("alice").ack
+    await store.topology.master(store.keys.partition("alice")).execute("HSET", ack, "phone", "1-0@1")
+    with pytest.raises(Refused) as refused:
+        await services.messages.update(target, "changed")
+    assert refused.value.code == DATA_MISSING
+    assert await waiting(store, "alice") == 0
