@@ -207,8 +207,8 @@ async def connection_status(services: Services, asked: User) -> ConnectionStatus
     "/v4/user/soft-delete",
     scope=WRITE,
     rate=Rate(100, counted="users"),
-    note="Done when it is answered, and friends' lists lose the users as well. Webhooks tell the result of each user by "
-    "`user:deletion_state`, a name of the gateway's own.",
+    note="Done when it is answered, and friends' lists lose the users as well. Webhooks tell the result of each user "
+    "by `user:deletion_state`, a name of the gateway's own.",
     example={"userIds": ["alice"]},
 )
 async def soft_delete(services: Services, asked: Deletion) -> Accepted:
