@@ -195,8 +195,9 @@ class Checks:
             try:
                 answer = await self._receiver.post(url, body)
                 if answer.status == 200:
+                    verdict = self._read(candidate, answer.body)
                     self._heard()
-                    return self._read(candidate, answer.body)
+                    return verdict
                 why = f"HTTP {answer.status}"
             except (Unanswered, ValueError) as error:
                 why = str(error)
