@@ -6,6 +6,7 @@ import asyncio
 import random
 import time
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from typing import Literal
 
 import pytest
@@ -14,10 +15,12 @@ from gateway.services.errors import ALREADY_FRIENDS, FRIEND_LIMIT, THEIR_FRIEND_
 from gateway.services.friends import Friends
 from gateway.services.services import Services
 from gateway.store import friends
+from gateway.store.errors import StoreUnavailable
 from gateway.store.friends import Pair
 from gateway.store.store import Store
 from tests.nodes import CREDENTIALS, config
 from tests.servers import Server
+from tests.store.mortal import Mortal
 
 LIMIT = 5
 FAR_FUTURE_MS = 9_000_000_000_000
@@ -94,6 +97,47 @@ async def test_everybody_adds_and_removes_everybody_at_once(stores: list[Store])
         assert len(mine) <= LIMIT
         assert {other for other in users if user in lists[other]} == mine
     await nothing_left(stores[0], users)
+
+
+async def test_processes_die_anywhere_while_a_sweep_takes_over_far_too_early(stores: list[Store]) -> None:
+    users = [f"u{number}" for number in range(8)]
+    chance = random.Random(11)
+    sweeping = service(stores[1])
+
+    async def wander(user: str) -> None:
+        for _ in range(20):
+            acting = service(Mortal(stores[0], chance.choice([1, 2, 3, 4, 5, 6, 7, 8, 1000])))
+            other = chance.choice([each for each in users if each != user])
+            with suppress(StoreUnavailable):
+                if chance.random() < 0.65:
+                    await outcome(acting, user, other)
+                elif chance.random() < 0.7:
+                    await acting.unfriend(user, [other])
+                else:
+                    await acting.unfriend_all(user)
+
+    busy = True
+
+    async def sweep() -> None:
+        while busy:
+            # Whatever is found is taken over at once, from processes that are alive as well.
+            await sweeping.sweep(FAR_FUTURE_MS)
+            for user in users:
+                assert len(await listed(sweeping, user)) <= LIMIT
+
+    sweeps = asyncio.create_task(sweep())
+    await asyncio.gather(*(wander(user) for user in users))
+    busy = False
+    await sweeps
+    deadline = time.monotonic() + 20
+    while await sweeping.sweep(FAR_FUTURE_MS):
+        assert time.monotonic() < deadline
+    lists = {user: await listed(sweeping, user) for user in users}
+    assert any(lists.values())
+    for user, mine in lists.items():
+        assert len(mine) <= LIMIT
+        assert {other for other in users if user in lists[other]} == mine
+    await nothing_left(stores[1], users)
 
 
 async def test_the_same_pair_added_many_times_at_once_is_added_once(stores: list[Store]) -> None:

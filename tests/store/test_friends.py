@@ -9,11 +9,10 @@ import pytest
 
 from gateway.services.pairs import INTENT_AGE_MS, Pairs
 from gateway.store import drops, friends
-from gateway.store.call import Call
 from gateway.store.errors import StoreUnavailable
 from gateway.store.friends import ACCOUNT_ENDED, CONFLICT, ENDED, Hold, Intent, Pair
-from gateway.store.store import Store
 from tests.store.acts import Acts
+from tests.store.mortal import Mortal
 from tests.waiting import eventually
 
 LIMIT = 3
@@ -257,27 +256,6 @@ async def test_tombstones_of_who_has_no_friend_are_forgotten_after_a_day(acts: A
     await hold(acts, Pair("carol", "dave"))
     await pairs.sweep(FAR_FUTURE_MS)
     assert await forgotten_in_ms("carol") > 0
-
-
-class Mortal(Store):
-    """A store whose caller dies before its n-th call."""
-
-    def __init__(self, store: Store, lives: int) -> None:
-        super().__init__(store.topology)
-        self.lives = lives
-
-    def _live(self) -> None:
-        self.lives -= 1
-        if self.lives < 0:
-            raise StoreUnavailable("the process died")
-
-    async def execute(self, call: Call) -> Any:
-        self._live()
-        return await super().execute(call)
-
-    async def execute_all(self, calls: Any) -> Any:
-        self._live()
-        return await super().execute_all(calls)
 
 
 @pytest.mark.parametrize("lives", range(5))
