@@ -27,9 +27,7 @@ async def test_a_window_holds_its_number_and_says_when_it_has_room(acts: Acts) -
 async def test_a_refused_call_is_counted_in_no_window(acts: Acts) -> None:
     outcomes = [await take(acts, "/a", (1, 3600), (5, 86_400)) for _ in range(3)]
     assert [wait > 0 for wait in outcomes] == [False, True, True]
-    partition = acts.keys.partition("/a")
-    held = await acts.raw("/a", "HVALS", acts.keys.rate(partition, "/a", 86_400))
-    assert [int(count) for count in held] == [1]
+    assert (await held(acts, acts.keys.rate(acts.keys.partition("/a"), "/a", 86_400)))["sum"] == 1
 
 
 async def test_the_longest_wait_is_told(acts: Acts) -> None:
@@ -51,11 +49,41 @@ async def test_a_window_leaves_nothing_behind(acts: Acts) -> None:
     assert 0 < await acts.raw("/a", "PTTL", key) <= 2000
 
 
-async def test_slices_that_are_over_are_removed(acts: Acts) -> None:
+async def held(acts: Acts, key: str) -> dict[str, int]:
+    """What a window's hash holds, by its fields."""
+    flat = await acts.raw("/a", "HGETALL", key)
+    pairs = flat.items() if isinstance(flat, dict) else zip(flat[::2], flat[1::2], strict=True)
+    return {name.decode(): int(value) for name, value in pairs}
+
+
+async def test_slices_leave_the_window_one_by_one(acts: Acts) -> None:
+    key = acts.keys.rate(acts.keys.partition("/a"), "/a", 3600)
+    slice_ms = 3_600_000 // 50
+    now = await acts.store.now_ms() // slice_ms
+    # Two slices hold calls: the oldest is over by now, the newest is not.
+    written = {"at": now - 1, "sum": 5, (now - 51) % 51: 3, (now - 1) % 51: 2}
+    await acts.raw("/a", "HSET", key, *[part for pair in written.items() for part in pair])
+    assert await take(acts, "/a", (3, 3600)) == 0
+    after = await held(acts, key)
+    assert after.pop("at") >= now
+    assert after.pop("sum") == 3
+    assert sorted(after.values()) == [1, 2]
+    assert 0 < await take(acts, "/a", (3, 3600)) <= 50 * slice_ms
+
+
+async def test_a_window_that_is_over_starts_anew(acts: Acts) -> None:
     key = acts.keys.rate(acts.keys.partition("/a"), "/a", 1)
-    await acts.raw("/a", "HSET", key, 1, 5, 2, 5)
+    await acts.raw("/a", "HSET", key, "at", 1, "sum", 5, 1, 5)
     assert await take(acts, "/a", (5, 1)) == 0
-    assert [int(count) for count in await acts.raw("/a", "HVALS", key)] == [1]
+    assert (await held(acts, key))["sum"] == 1
+
+
+async def test_a_clock_that_was_set_back_loses_no_count(acts: Acts) -> None:
+    key = acts.keys.rate(acts.keys.partition("/a"), "/a", 3600)
+    ahead = await acts.store.now_ms() // (3_600_000 // 50) + 5
+    await acts.raw("/a", "HSET", key, "at", ahead, "sum", 2, ahead % 51, 2)
+    assert await take(acts, "/a", (3, 3600)) == 0
+    assert await take(acts, "/a", (3, 3600)) > 0
 
 
 async def test_a_full_store_still_counts(valkey: Server) -> None:

@@ -1,32 +1,37 @@
 -- Rates: how often operations are called, counted over all nodes.
 --
--- A window is cut into slices; a hash holds slice number → count. All slices that the last window touches are counted,
--- the oldest whole, so a limit is never exceeded and at most 1/SLICES stricter than it says.
+-- A window is cut into slices, and all slices that the last window touches are counted, the oldest whole: so a limit
+-- is never exceeded, and is at most 1/SLICES stricter than it says. A hash holds the slices as a ring of cells, the
+-- number of the newest slice (`at`) and the sum of all cells (`sum`), so a call reads only the cells that went by.
 do
   local SLICES = 50
+  local CELLS = SLICES + 1
 
-  -- What the last window holds: its sum, the slices that are over, those that count (oldest first).
-  local function slices_of(key, oldest)
-    local used, over, held = 0, {}, {}
-    local flat = redis.call('HGETALL', key)
-    for index = 1, #flat, 2 do
-      local slice, count = tonumber(flat[index]), tonumber(flat[index + 1])
-      if slice < oldest then
-        over[#over + 1] = flat[index]
-      else
-        used = used + count
-        held[#held + 1] = {slice, count}
+  -- Moves a window on to the slice `current`. Returns the newest slice, the sum, and the cells to be emptied; nil in
+  -- their place when all of them are over.
+  local function advanced(key, current)
+    local state = redis.call('HMGET', key, 'at', 'sum')
+    local at, sum, over = tonumber(state[1] or '-inf'), tonumber(state[2]), {}
+    if current - at >= CELLS then return current, 0, nil end
+    if current <= at then return at, sum, over end
+    local cells = {}
+    for slice = at + 1, current do cells[#cells + 1] = number(slice % CELLS) end
+    for index, count in ipairs(redis.call('HMGET', key, unpack(cells))) do
+      if count then
+        sum = sum - tonumber(count)
+        over[#over + 1] = cells[index]
       end
     end
-    table.sort(held, function(left, right) return left[1] < right[1] end)
-    return used, over, held
+    return current, sum, over
   end
 
   -- When enough of the oldest slices will be over for `excess` to be free, in ms from now.
-  local function wait_for(excess, held, width, now)
-    for _, each in ipairs(held) do
-      excess = excess - each[2]
-      if excess <= 0 then return math.max(1, math.ceil((each[1] + SLICES + 1) * width - now)) end
+  local function wait_for(key, excess, at, width, now)
+    local cells = {}
+    for slice = at - SLICES, at do cells[#cells + 1] = number(slice % CELLS) end
+    for index, count in ipairs(redis.call('HMGET', key, unpack(cells))) do
+      excess = excess - tonumber(count or 0)
+      if excess <= 0 then return math.max(1, math.ceil((at + index) * width - now)) end
     end
     return 1
   end
@@ -39,16 +44,20 @@ do
     for index, key in ipairs(keys) do
       local most, length = tonumber(args[index * 2]), tonumber(args[index * 2 + 1])
       local weight, width = math.min(tonumber(args[1]), most), length / SLICES
-      local current = math.floor(now / width)
-      local used, over, held = slices_of(key, current - SLICES)
-      if used + weight > most then wait = math.max(wait, wait_for(used + weight - most, held, width, now)) end
-      writes[index] = {key, over, number(current), weight, length}
+      local at, sum, over = advanced(key, math.floor(now / width))
+      if sum + weight > most then wait = math.max(wait, wait_for(key, sum + weight - most, at, width, now)) end
+      writes[index] = {key, at, sum, over or false, weight, length}
     end
     if wait > 0 then return wait end
     for _, write in ipairs(writes) do
-      local key, over, current, weight, length = unpack(write)
-      if #over > 0 then redis.call('HDEL', key, unpack(over)) end
-      redis.call('HINCRBY', key, current, weight)
+      local key, at, sum, over, weight, length = unpack(write)
+      if not over then
+        redis.call('DEL', key)
+      elseif #over > 0 then
+        redis.call('HDEL', key, unpack(over))
+      end
+      redis.call('HINCRBY', key, number(at % CELLS), weight)
+      redis.call('HSET', key, 'at', number(at), 'sum', number(sum + weight))
       redis.call('PEXPIRE', key, length * 2)
     end
     return 0
