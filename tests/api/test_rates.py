@@ -9,6 +9,7 @@ import pytest
 
 from gateway.api import v4
 from gateway.api.bearer import READ, WRITE
+from gateway.api.openapi import rate
 from gateway.api.operation import Rate, operation
 from gateway.api.v4.fields import User, UserList
 from gateway.metrics import METRICS
@@ -101,6 +102,39 @@ async def test_bad_requests_count_nothing(serve: Serve) -> None:
             assert (await admin.call(SELDOM, {"userId": ""})).status_code == 400
             assert (await admin.call(SELDOM, ALICE, headers={})).status_code == 401
         assert (await admin.call(SELDOM, ALICE)).status_code == 200
+
+
+async def test_both_dialects_of_an_operation_share_its_limits(serve: Serve) -> None:
+    v4_path, v1_path = "/v4/system-channel/message/broadcast/delete", "/message/broadcast/recall.json"
+    async with serve(v1_enabled=True) as admin:
+        asked = {"fromUserId": "news", "messageId": "none"}
+        assert refusal(await admin.call(v4_path, asked)) == (400, 1015)
+        older = await admin.call(v1_path, {"fromUserId": "news", "messageUID": "none"})
+        assert (older.status_code, older.json()["code"]) == (400, 1015)
+        assert refusal(await admin.call(v4_path, asked)) == (429, 1008)
+        older = await admin.call(v1_path, {"fromUserId": "news", "messageUID": "none"})
+        assert (older.status_code, older.json()["code"]) == (429, 1008)
+        assert int(older.headers["retry-after"]) > 3000
+
+
+def test_the_limits_are_those_of_the_hosted_service() -> None:
+    special = {
+        "/v4/auth/access-token/issue": "200 a second",
+        "/v4/user/soft-delete": "100 users a second",
+        "/v4/user/restore": "100 users a second",
+        "/v4/user/tag/batch/set": "10 a second",
+        "/v4/friend/remove": "100 users a second",
+        "/v4/friend/relationship/get": "100 users a second",
+        "/v4/friend/permission/set": "100 users a second",
+        "/v4/friend/permission/get": "100 users a second",
+        "/v4/direct-channel/message/send": "6,000 recipients a minute",
+        "/v4/direct-channel/history-message/list": "10 a second",
+        "/v4/system-channel/message/send": "100 recipients a second",
+        "/v4/system-channel/message/broadcast-online": "60 a minute",
+        "/v4/system-channel/message/broadcast-all": "2 an hour and 3 a day",
+        "/v4/system-channel/message/broadcast/delete": "2 an hour and 3 a day",
+    }
+    assert {row.paths[0]: rate(row) for row in v4.OPERATIONS if rate(row) != "100 a second"} == special
 
 
 async def test_limits_can_be_switched_off(serve: Serve) -> None:
