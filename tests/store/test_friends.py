@@ -286,17 +286,13 @@ async def many(acts: Acts, user: str, count: int) -> list[str]:
     return others
 
 
-async def untold(_: list[str]) -> None:
-    """Nobody wants to hear who ceases to be a friend."""
-
-
 async def test_all_friendships_end_though_the_process_dies_on_the_way(acts: Acts) -> None:
     others = await many(acts, "mike", 45)
     lives = 1
     while len(await listed(acts, "mike")) == 45:
         dying = Pairs(Mortal(acts.store, lives), 45)
         with pytest.raises(StoreUnavailable):
-            await dying.clear("mike", untold)
+            await dying.clear("mike")
         lives += 1
     # Friends who come later stay, whoever finishes.
     assert (await Pairs(acts.store, 100).make(Pair("late", "mike"), "0")).code == 0
