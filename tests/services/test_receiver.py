@@ -23,8 +23,7 @@ from gateway.config import Config, ConfigError, load
 from gateway.log import configure
 from gateway.metrics import METRICS
 from gateway.services.clock import Clock
-from gateway.services.posting import ANSWER_BYTES_MAX
-from gateway.services.receiver import Receiver, Unanswered
+from gateway.services.receiver import ANSWER_BYTES_MAX, Receiver, Unanswered
 from gateway.services.sender import shown
 from tests.app_server import app_server
 from tests.nodes import CREDENTIALS, login, running_node
@@ -91,7 +90,7 @@ def tls(tmp_path_factory: pytest.TempPathFactory) -> ssl.SSLContext:
 
 async def test_a_certificate_that_nobody_vouches_for_is_not_spoken_to(receiver: Receiver, tls: ssl.SSLContext) -> None:
     async with raw_server(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", tls=tls) as port:
-        with pytest.raises(Unanswered, match="SSLCertVerificationError"):
+        with pytest.raises(Unanswered, match="certificate"):
             await receiver.post(f"https://127.0.0.1:{port}/", b"{}")
 
 
