@@ -5,14 +5,11 @@ PyJWT checks signatures; its own time checks are off because it reads the wall c
 
 from __future__ import annotations
 
-import hmac
 import re
-from base64 import urlsafe_b64encode
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 import jwt
-import orjson
 from msgspec import Struct
 
 from gateway.core.close import Refusal
@@ -189,16 +186,8 @@ _NO_CLAIM_CHECKS: Any = {
 
 
 def sign(claims: Mapping[str, Any], secret: str) -> str:
-    """Signs the gateway's own token: RFC 7515's compact form, byte for byte what PyJWT makes at ten times the cost."""
-    signed = _HEADER + b"." + _base64url(orjson.dumps(claims))
-    return (signed + b"." + _base64url(hmac.digest(secret.encode(), signed, "sha256"))).decode()
-
-
-def _base64url(octets: bytes) -> bytes:
-    return urlsafe_b64encode(octets).rstrip(b"=")
-
-
-_HEADER = _base64url(b'{"alg":"%s","typ":"JWT"}' % TOKEN_ALGORITHM.encode())
+    """Signs the gateway's own token."""
+    return jwt.encode(dict(claims), secret, algorithm=TOKEN_ALGORITHM)
 
 
 def _invalid(reason: str) -> Refusal:
