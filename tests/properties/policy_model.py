@@ -52,8 +52,12 @@ class User:
     banned: bool = False
     ban_end: int | None = None
     void_before: int = 0
+    # The same for sessions that are live already: expiries that keep connections do not count.
+    void_live: int = 0
     revoked: set[str] = field(default_factory=set)
+    # What may not be reclaimed: sessions by id, and all ("") or a device's that logged in before a drop.
     dropped: set[str] = field(default_factory=set)
+    dropped_logins: dict[str, int] = field(default_factory=dict)
     muted: bool = False
     block: set[str] = field(default_factory=set)
     allow: set[str] = field(default_factory=set)
@@ -127,6 +131,8 @@ class Model:
         user = self.users[session.user]
         if not user.registered:
             return NO_SUCH_USER
+        if user.deactivated:
+            return DEACTIVATED
         if not self._room(user):
             return INBOX_FULL
         for node in self._nodes(user.sessions.values()):
@@ -158,8 +164,8 @@ class Model:
 
     # Sessions.
 
-    def refused(self, user: User, token: Token) -> int:
-        if token.issued_at < user.void_before or token.jti in user.revoked:
+    def refused(self, user: User, token: Token, live: bool = False) -> int:
+        if token.issued_at < (user.void_live if live else user.void_before) or token.jti in user.revoked:
             return EXPIRED
         if user.deactivated:
             return DEACTIVATED
@@ -209,10 +215,12 @@ class Model:
 
     def reclaim(self, session: Live, node: str) -> int:
         user = self.users[session.user]
-        code = self.refused(user, session.token)
+        code = self.refused(user, session.token, live=True)
         if code:
             return BANNED_ONLINE if code == BANNED else code
         if session.id in user.dropped:
+            return KICKED
+        if any(session.order <= user.dropped_logins.get(which, 0) for which in ("", session.device or "")):
             return KICKED
         if self._overtaken(user, session):
             return REPLACED
@@ -269,9 +277,14 @@ class Model:
     # Drops.
 
     def drop(self, name: str, close_code: int, code: int, selects: Callable[[Live], bool] | None) -> list[Live]:
-        """Tells the nodes of the sessions selected; they stay until their node has cut them, and never come back."""
+        """Tells the nodes of the sessions selected; they stay until their node has cut them, and never come back.
+
+        Nor do sessions that a reaper has taken off the list while their node, cut off, still holds them.
+        """
         selected = [each for each in self.users[name].sessions.values() if selects is None or selects(each)]
         self.users[name].dropped |= {each.id for each in selected}
+        if selects is None:
+            self.users[name].dropped_logins[""] = self.logins
         for node in self._nodes(selected):
             ids = frozenset(each.id for each in selected if each.node == node)
             self._publish("d", node, name, ids, close_code, code, selects is None)
@@ -285,11 +298,24 @@ class Model:
     def expire(self, name: str, cut_off: int, keep: bool) -> list[Live]:
         user = self.users[name]
         user.void_before = max(user.void_before, cut_off)
+        if not keep:
+            user.void_live = max(user.void_live, cut_off)
         return self.drop(name, 4501, EXPIRED, lambda each: not keep and each.token.issued_at < cut_off)
 
     def revoke(self, name: str, jti: str) -> list[Live]:
         self.users[name].revoked.add(jti)
         return self.drop(name, 4501, EXPIRED, lambda each: each.token.jti == jti)
+
+    def kick(self, name: str, by: str, wanted: str) -> list[Live]:
+        """All (``by`` is empty), one session or one device."""
+        user = self.users[name]
+        if by == "session":
+            user.dropped.add(wanted)
+            return self.drop(name, KICKED, KICKED, lambda each: each.id == wanted)
+        if by == "device":
+            user.dropped_logins[wanted] = self.logins
+            return self.drop(name, KICKED, KICKED, lambda each: each.device == wanted)
+        return self.drop(name, KICKED, KICKED, None)
 
     def deactivate(self, name: str) -> list[Live]:
         user = self.users[name]
