@@ -97,7 +97,7 @@ class Verifier:
         self._user = re.compile(rules.user_pattern).fullmatch
 
     def verify(self, token: str, now_ms: int) -> Claims:
-        """What the token says.
+        """What a user's token says.
 
         Args:
             token: the compact JWS.
@@ -105,6 +105,15 @@ class Verifier:
 
         Raises:
             Refusal: 31004 malformed, wrong signature, wrong app or not yet valid; 31020 expired.
+        """
+        claims, foreign = self.signed(token, now_ms)
+        return self._judge(claims, foreign, now_ms)
+
+    def signed(self, token: str, now_ms: int) -> tuple[dict[str, Any], bool]:
+        """The claims of a token that a key of this app has signed, and whether the key is the app's own.
+
+        Raises:
+            Refusal: 31004 malformed, or signed by nobody known.
         """
         if len(token) > self.rules.token_bytes_max:
             raise _invalid(f"the token is longer than {self.rules.token_bytes_max} bytes")
@@ -129,7 +138,7 @@ class Verifier:
         for key in candidates:
             claims = self._signed_by(key, token, algorithm)
             if claims is not None:
-                return self._judge(claims, key.foreign, now_ms)
+                return claims, key.foreign
         raise _invalid("the token's signature does not match")
 
     def _signed_by(self, key: Key, token: str, algorithm: str) -> dict[str, Any] | None:
@@ -143,26 +152,23 @@ class Verifier:
     def _judge(self, claims: Mapping[str, Any], foreign: bool, now_ms: int) -> Claims:
         rules = self.rules
         audience = (rules.foreign_audience or rules.audience) if foreign else rules.audience
-        if audience not in _strings(claims.get("aud")):
-            raise _invalid("the token is for another app (aud)")
+        check_audience(claims, audience)
         if foreign and rules.foreign_issuer is not None and claims.get("iss") != rules.foreign_issuer:
             raise _invalid("the token is from another issuer (iss)")
         user = claims.get(rules.foreign_user_claim if foreign else "sub")
         if not isinstance(user, str) or not self._user(user):
             raise _invalid("the token names no valid user")
-        expires_at = _milliseconds(claims, "exp")
+        expires_at = milliseconds(claims, "exp")
         if expires_at is None and foreign:
             raise _invalid("the token has no expiry (exp)")
         issued_at = claims.get(ISSUED_AT_MS)
         if not isinstance(issued_at, int) or isinstance(issued_at, bool) or abs(issued_at) > SECONDS_MAX * 1000:
-            issued_at = _milliseconds(claims, "iat")
+            issued_at = milliseconds(claims, "iat")
         if issued_at is None:
             raise _invalid("the token has no issue time (iat)")
         if issued_at > now_ms + rules.skew_ms:
             raise _invalid("the token is not valid yet (iat)")
-        not_before = _milliseconds(claims, "nbf")
-        if not_before is not None and not_before > now_ms + rules.skew_ms:
-            raise _invalid("the token is not valid yet (nbf)")
+        check_begun(claims, "nbf", now_ms + rules.skew_ms)
         if expires_at is not None and expires_at + rules.skew_ms * foreign <= now_ms:
             raise Refusal(Code.TOKEN_EXPIRED, "the token has expired")
         jti = claims.get("jti", "")
@@ -203,11 +209,22 @@ def _encodes(value: str) -> bool:
     return True
 
 
-def _strings(value: object) -> list[object]:
-    return list(value) if isinstance(value, list) else [value]
+def check_audience(claims: Mapping[str, Any], audience: str) -> None:
+    """Raises Refusal 31004 where ``aud`` is or holds something else."""
+    stated = claims.get("aud")
+    if audience not in (stated if isinstance(stated, list) else [stated]):
+        raise _invalid("the token is for another app (aud)")
 
 
-def _milliseconds(claims: Mapping[str, Any], name: Literal["exp", "iat", "nbf"]) -> int | None:
+def check_begun(claims: Mapping[str, Any], name: Literal["iat", "nbf"], now_ms: int) -> None:
+    """Raises Refusal 31004 where a time that is stated is yet to come."""
+    begins_at = milliseconds(claims, name)
+    if begins_at is not None and begins_at > now_ms:
+        raise _invalid(f"the token is not valid yet ({name})")
+
+
+def milliseconds(claims: Mapping[str, Any], name: Literal["exp", "iat", "nbf"]) -> int | None:
+    """A time in a token as Unix ms; None where it is not there. Raises Refusal 31004 where it is no time."""
     value = claims.get(name)
     if value is None:
         return None

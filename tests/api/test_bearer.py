@@ -41,6 +41,10 @@ def test_grants_the_scopes_it_names(scope: str, granted: set[str]) -> None:
     assert admin_tokens().verify(token(scope=scope), NOW_MS) == granted
 
 
+def test_needs_no_more_than_the_documents_say() -> None:
+    assert admin_tokens().verify(token(sub=None, iat=None, scope="read"), NOW_MS) == {"read"}
+
+
 def test_the_previous_secret_counts_until_its_day() -> None:
     old = token(secret=PREVIOUS)
     assert admin_tokens().verify(old, NOW_MS + 999)
@@ -61,6 +65,7 @@ def test_the_previous_secret_counts_until_its_day() -> None:
         pytest.param(token(aud="another/admin"), NOW_MS, id="other app"),
         pytest.param(token(aud=None), NOW_MS, id="no audience"),
         pytest.param(token(exp=None), NOW_MS, id="no expiry"),
+        pytest.param(token(exp="tomorrow"), NOW_MS, id="expiry is no time"),
         pytest.param(token(), NOW_MS + 60_000, id="expired"),
         pytest.param(token(iat=NOW_S + 6), NOW_MS, id="not yet issued"),
         pytest.param(token(nbf=NOW_S + 6), NOW_MS, id="not yet valid"),
