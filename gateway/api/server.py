@@ -33,7 +33,14 @@ REQUESTS_A_TURN = 4
 """Requests that are read in one turn of the loop: more at once would keep the relays of this node waiting."""
 
 HEAD_BYTES_MAX = 64 * 1024
-"""A request's line and headers; the parser itself would take any number."""
+"""A request's line and headers, and what comes between two parts of its body or behind the last; the parser itself
+would take any number."""
+
+FIELDS_MAX = 100
+"""Headers of a request: each costs the event loop a microsecond before anybody has asked for a signature."""
+
+REQUEST_S = 30.0
+"""How long a request may take to arrive; who connects and sends none holds a descriptor for as long."""
 
 
 class AdminServer:
@@ -102,14 +109,26 @@ class AdminServer:
 
 
 class _Requests(HttpToolsProtocol):
-    """uvicorn's faster parser, paced, with a limit to heads, and JSON for what never becomes a request."""
+    """uvicorn's faster parser, paced, with limits to heads and time, and JSON for what never becomes a request."""
 
     def __init__(self, *arguments: Any, turns: Turns, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._turns = turns
         self._held: list[bytes] = []
-        self._head_bytes = 0
+        # Bytes since the last one of a body, or since the head began.
+        self._framing_bytes = 0
+        self._fields = 0
         self._in_head = True
+        self._arriving = True
+        self._deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._expect_the_rest()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._arrived()
+        super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         if not self._held and self._turns.take():
@@ -128,26 +147,64 @@ class _Requests(HttpToolsProtocol):
             self._read(data)
 
     def _read(self, data: bytes) -> None:
+        if not self._in_head:
+            # Before: if any of it is body, this begins anew.
+            self._framing_bytes += len(data)
         super().data_received(data)
-        if self._in_head and not self.transport.is_closing():
-            self._head_bytes += len(data)
-            if self._head_bytes > HEAD_BYTES_MAX:
-                self._refuse(b"431 Request Header Fields Too Large", errors.TOO_LARGE, "the headers are too large")
+        if self._in_head:
+            self._framing_bytes += len(data)
+        if self._framing_bytes > HEAD_BYTES_MAX and not self.transport.is_closing():
+            self._refuse_head()
+        if self._arriving and self._deadline is None and not self.transport.is_closing():
+            self._expect_the_rest()
+
+    def _expect_the_rest(self) -> None:
+        self._deadline = self.loop.call_later(REQUEST_S, self.transport.close)
+
+    def _arrived(self) -> None:
+        self._arriving = False
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._in_head, self._head_bytes = True, 0
+        self._in_head = self._arriving = True
+        self._framing_bytes = self._fields = 0
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self._in_head:
+            # Behind a body in parts: nobody asks for them, and uvicorn would keep any number.
+            return
+        self._fields += 1
+        if self._fields > FIELDS_MAX:
+            raise ValueError("too many headers")
+        super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         self._in_head = False
+        self._framing_bytes = 0
         super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self._framing_bytes = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._arrived()
+        super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:
         # Called while the parser's complaint is handled; a method that HTTP does not know is not allowed here either.
-        if isinstance(sys.exception(), httptools.HttpParserInvalidMethodError):
+        if self._fields > FIELDS_MAX:
+            self._refuse_head()
+        elif isinstance(sys.exception(), httptools.HttpParserInvalidMethodError):
             self._refuse(b"405 Method Not Allowed", errors.METHOD_NOT_ALLOWED, "method not allowed", b"allow: POST\r\n")
         else:
             self._refuse(b"400 Bad Request", errors.INVALID_PARAMETER, "this is no HTTP request")
+
+    def _refuse_head(self) -> None:
+        self._refuse(b"431 Request Header Fields Too Large", errors.TOO_LARGE, "the headers are too large")
 
     def _refuse(self, status: bytes, code: int, message: str, header: bytes = b"") -> None:
         body = errors.encode(code, message)

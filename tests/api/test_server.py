@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import signal
 import socket
@@ -17,7 +18,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from gateway.api.server import REQUESTS_A_TURN, AdminServer
+from gateway.api.server import FIELDS_MAX, HEAD_BYTES_MAX, REQUESTS_A_TURN, AdminServer
 from gateway.config import Config
 
 
@@ -155,6 +156,7 @@ def self_signed(directory: Path) -> tuple[Path, Path]:
         (b"POST / HTTP/1.1\r\nContent-Length: x\r\n\r\n", 400, 1002),
         (b"POST / HTTP/1.1\r\nX: " + b"x" * 70_000, 431, 413),
         (b"POST / HTTP/1.1\r\n" + b"X: y\r\n" * 12_000, 431, 413),
+        (b"POST / HTTP/1.1\r\n" + b"X: y\r\n" * (FIELDS_MAX + 1) + b"\r\n", 431, 413),
     ],
 )
 async def test_what_never_becomes_a_request_is_answered_in_json(sent: bytes, status: int, code: int) -> None:
@@ -229,3 +231,73 @@ async def test_bodies_that_come_together_arrive_whole() -> None:
     answers = await asyncio.wait_for(asyncio.gather(*(ask() for _ in range(30))), 20)
     await server.stop()
     assert answers == [b"300000300000"] * 30
+
+
+async def test_headers_behind_a_body_are_not_kept() -> None:
+    """Nobody who has no signature may fill the memory with them."""
+    begun, ended = asyncio.Event(), asyncio.Event()
+    seen: list[Any] = []
+
+    async def waiting(scope: Any, receive: Any, send: Any) -> None:
+        seen.extend(scope["headers"])
+        begun.set()
+        while (message := await receive())["type"] != "http.disconnect":
+            if not message["more_body"]:
+                break
+        ended.set()
+        seen.append(message["type"])
+
+    server = AdminServer(waiting, Config(admin_port=0))
+    await server.start()
+    _, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\nmore: x\r\n")
+    await asyncio.wait_for(begun.wait(), 5)
+    # The server ends the connection before this comes to its end.
+    with contextlib.suppress(ConnectionError):
+        for _ in range(64):
+            writer.write(b"x: %b\r\n" % (b"x" * HEAD_BYTES_MAX))
+            await writer.drain()
+        writer.write(b"\r\n")
+    await asyncio.wait_for(ended.wait(), 5)
+    writer.close()
+    await server.stop()
+    assert seen == [(b"host", b"x"), (b"transfer-encoding", b"chunked"), "http.disconnect"]
+
+
+@pytest.mark.parametrize("sent", [b"", b"POST / HTTP/1.1\r\nHost:", b"POST / HTTP/1.1\r\nContent-Length: 9\r\n\r\nx"])
+async def test_a_request_that_does_not_arrive_is_not_waited_for(sent: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.api.server.REQUEST_S", 0.2)
+    ended = asyncio.Event()
+
+    async def reading(scope: Any, receive: Any, send: Any) -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        ended.set()
+
+    server = AdminServer(reading, Config(admin_port=0))
+    await server.start()
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    writer.write(sent)
+    assert await asyncio.wait_for(reader.read(), 5) == b""
+    if sent.endswith(b"x"):
+        await asyncio.wait_for(ended.wait(), 5)
+    writer.close()
+    await server.stop()
+
+
+async def test_a_request_that_has_arrived_is_answered_however_long_that_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.api.server.REQUEST_S", 0.1)
+
+    async def slow(scope: Any, receive: Any, send: Any) -> None:
+        await asyncio.sleep(0.3)
+        await app(scope, receive, send)
+
+    server = AdminServer(slow, Config(admin_port=0))
+    await server.start()
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    for part in (b"GET / HTTP/1.1\r\n", b"Host: x\r\n\r\n"):
+        writer.write(part)
+        await asyncio.sleep(0.01)
+    assert await asyncio.wait_for(reader.readline(), 5) == b"HTTP/1.1 200 OK\r\n"
+    writer.close()
+    await server.stop()
