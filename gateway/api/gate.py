@@ -96,7 +96,7 @@ class Gate:
         """
         path = scope["path"]
         if path in self._unsigned:
-            self._refuse_options(scope)
+            self._refuse_what_is_not_there(scope)
             return frozenset()
         now_ms = self._now_ms()
         authorization = headers.get(b"authorization", b"")
@@ -106,16 +106,18 @@ class Gate:
         else:
             await self._verify(path, headers, now_ms)
             scopes = SCOPES
-        self._refuse_options(scope)
+        self._refuse_what_is_not_there(scope)
         return scopes
 
-    def _refuse_options(self, scope: HTTPScope) -> None:
-        # Litestar would answer it for every path it serves; here it is a method like others that are not allowed.
-        if scope["method"] != "OPTIONS":
-            return
+    def _refuse_what_is_not_there(self, scope: HTTPScope) -> None:
         path = scope["path"]
+        # Litestar would take a path with slashes at its end or doubled inside for the one without, whatever dialect
+        # it was verified as.
         if path not in self._served and path not in self._unsigned:
             raise Problem(errors.NO_SUCH_ENDPOINT, "no such endpoint")
+        # It would also answer this for every path it serves; here it is a method like others that are not allowed.
+        if scope["method"] != "OPTIONS":
+            return
         allowed = "POST" if path in self._served else "GET, HEAD"
         raise Problem(errors.METHOD_NOT_ALLOWED, "method not allowed", {"Allow": allowed})
 

@@ -72,7 +72,18 @@ async def test_every_operation_is_a_post(admin: Admin, method: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/v4", "/v4/user", "/v4/user/nothing", "/v4/group/create", "/schema", "/openapi"]
+    "path",
+    [
+        "/",
+        "/v4",
+        "/v4/user",
+        "/v4/user/nothing",
+        "/v4/group/create",
+        "/schema",
+        "/openapi",
+        f"{BAN_LIST}/",
+        BAN_LIST.replace("/user/", "//user/"),
+    ],
 )
 @pytest.mark.parametrize("method", ["POST", "GET", "OPTIONS"])
 async def test_unknown_paths(admin: Admin, method: str, path: str) -> None:
