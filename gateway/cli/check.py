@@ -221,10 +221,24 @@ def _store(config: Config) -> Iterator[Finding]:
         yield Finding("ok", f"store: {shown}")
 
 
+def _app_key(config: Config) -> str | None:
+    """The app key that a node would have; None where it would make one, or where the look at the directory failed."""
+    if config.app_key is None and not (config.data_dir / "credentials.json").exists():
+        return None
+    with contextlib.suppress(ConfigError):
+        return config.app_key or Credentials.load_or_create(config.data_dir, config).app_key
+    return None
+
+
 async def _inspect(url: str, config: Config) -> list[functions.Fault]:
     store = await Store.connect(url, partitions=config.partitions, timeout_s=config.store_timeout_ms / 1000)
     try:
-        return await functions.inspect(store.topology)
+        faults = await functions.inspect(store.topology)
+        # Faults of the server may be such that it cannot be asked for keys.
+        if config.redis_url is None or any(fault.fatal for fault in faults):
+            return faults
+        app_key = _app_key(config)
+        return faults if app_key is None else faults + await functions.judge_app(store.topology, app_key)
     finally:
         await store.close()
 

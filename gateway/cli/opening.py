@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gateway.cli.failure import Failed, explained, of_store
-from gateway.config import Config
+from gateway.config import Config, Credentials
 from gateway.store.errors import StoreError
 
 if TYPE_CHECKING:
@@ -30,16 +30,19 @@ RULES = ((("redis_url",), judge_url),)
 """Rules for ``config.load`` over what configuration alone cannot know."""
 
 
-async def opened(config: Config, url: str) -> Store:
-    """Opens the store.
+async def opened(config: Config, url: str, credentials: Credentials | None = None) -> Store:
+    """Opens the store; for who signs with ``credentials``, only where it is that app's.
 
     Raises:
         Failed: it cannot be reached or used.
     """
     from gateway.store.store import Store, StoreUnfit
 
+    # An embedded store has its one gateway beside it, which may be given new credentials.
+    app_key = credentials.app_key if credentials is not None and config.redis_url is not None else None
+    timeout_s = config.store_timeout_ms / 1000
     try:
-        return await Store.open(url, partitions=config.partitions, timeout_s=config.store_timeout_ms / 1000)
+        return await Store.open(url, partitions=config.partitions, timeout_s=timeout_s, app_key=app_key)
     except StoreUnfit as error:
         raise explained(error) or error from error
     except (StoreError, ValueError, OSError) as error:

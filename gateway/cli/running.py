@@ -54,7 +54,7 @@ async def serve_until_told(config: Config, credentials: Credentials, own_store: 
 
 
 async def _start(config: Config, credentials: Credentials, url: str) -> Node:
-    store = await opening.opened(config, url)
+    store = await opening.opened(config, url, credentials)
     try:
         node = Node(config, credentials, store)
     except ConfigError as error:

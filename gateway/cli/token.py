@@ -44,7 +44,7 @@ def token(
 async def _issue(
     config: Config, credentials: Credentials, url: str, user: str, name: str | None, lifetime: int | None
 ) -> str:
-    store = await opened(config, url)
+    store = await opened(config, url, credentials)
     try:
         return await Services.over(store, config, credentials).tokens.issue(user, name, lifetime_s=lifetime)
     finally:

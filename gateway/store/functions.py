@@ -92,10 +92,27 @@ async def inspect(topology: Topology) -> list[Fault]:
     return faults + await _judge_partitions(topology)
 
 
-async def settle(topology: Topology) -> None:
-    """Fixes the number of partitions at a deployment's first start."""
+async def settle(topology: Topology, app_key: str | None = None) -> None:
+    """Fixes the number of partitions and, where it is given, the app key at a deployment's first start."""
     keys = topology.keys
-    await topology.master(keys.meta_place).execute("HSETNX", META, "partitions", keys.partitions)
+    master = topology.master(keys.meta_place)
+    await master.execute("HSETNX", META, "partitions", keys.partitions)
+    if app_key is not None:
+        await master.execute("HSETNX", META, "app_key", app_key)
+
+
+async def judge_app(topology: Topology, app_key: str) -> list[Fault]:
+    """A fault where the deployment is another app's: tokens of one node would be refused by the others."""
+    stored = await topology.master(topology.keys.meta_place).execute("HGET", META, "app_key")
+    if stored is None or text(stored) == app_key:
+        return []
+    return [
+        Fault(
+            f"this deployment is that of app key {text(stored)}, the credentials here are those of {app_key}: every "
+            "node needs the same app_key and app_secret; copy credentials.json or set both",
+            True,
+        )
+    ]
 
 
 async def _judge_settings(master: Master, where: str) -> list[Fault]:

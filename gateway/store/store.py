@@ -54,20 +54,31 @@ class Store:
         self.bus: Bus | None = None
 
     @classmethod
-    async def open(cls, url: str, *, partitions: int = 256, timeout_s: float = 2.0) -> Store:
+    async def open(
+        cls, url: str, *, partitions: int = 256, timeout_s: float = 2.0, app_key: str | None = None
+    ) -> Store:
         """Connects, judges the servers, and loads the Functions.
+
+        Args:
+            url: where the store is.
+            partitions: of the deployment.
+            timeout_s: for each call.
+            app_key: of which app the deployment must be; the first one given is. None = of any.
 
         Raises:
             ValueError: The URL is wrong.
             StoreUnavailable, OutcomeUnknown: No answer.
-            StoreUnfit: Too old, wrong eviction policy, another number of partitions.
+            StoreUnfit: Too old, wrong eviction policy, another number of partitions, another app.
         """
         store = await cls.connect(url, partitions=partitions, timeout_s=timeout_s)
         try:
             faults = [fault for fault in await functions.inspect(store.topology) if fault.fatal]
             if faults:
                 raise StoreUnfit(faults)
-            await functions.settle(store.topology)
+            await functions.settle(store.topology, app_key)
+            # Looked at afterwards: two nodes with two keys may start at the same time.
+            if app_key is not None and (faults := await functions.judge_app(store.topology, app_key)):
+                raise StoreUnfit(faults)
             await asyncio.gather(*(functions.load(master) for master in store.topology.masters))
         except BaseException:
             await store.close()

@@ -204,15 +204,13 @@ def test_what_cannot_be_done_is_told_with_a_status(
 def test_the_redis_of_the_running_gateway_needs_no_flag_unless_it_has_a_password(
     tmp_path: Path, fresh_valkey: Server
 ) -> None:
-    (tmp_path / "open").mkdir()
-    with Gateway(tmp_path / "open", "--redis-url", fresh_valkey.url) as gateway:
+    with Gateway(tmp_path, "--redis-url", fresh_valkey.url) as gateway:
         (node,) = document(gateway, "nodes")["nodes"]
         assert node["answered"]
         assert run("token", "alice", cwd=gateway.cwd).returncode == 0
     with fresh_valkey.client() as client:
         client.config_set("requirepass", "right")
-    (tmp_path / "closed").mkdir()
-    with Gateway(tmp_path / "closed", GATEWAY_REDIS_URL=fresh_valkey.url.replace("://", "://:right@")) as gateway:
+    with Gateway(tmp_path, GATEWAY_REDIS_URL=fresh_valkey.url.replace("://", "://:right@")) as gateway:
         done = gateway.ctl("nodes")
         assert done.returncode == 1
         assert "://***@" in done.stderr

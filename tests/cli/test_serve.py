@@ -150,6 +150,25 @@ def test_another_number_of_partitions_than_the_deployments_is_refused(tmp_path: 
     assert len(done.stderr.splitlines()) == 1
 
 
+def test_nodes_that_share_a_redis_need_the_same_credentials(tmp_path: Path, fresh_valkey: Server) -> None:
+    (tmp_path / "second").mkdir()
+    store = ("--redis-url", fresh_valkey.url)
+    with Gateway(tmp_path, *store):
+        kept = (tmp_path / "data" / "credentials.json").read_text()
+        told = f"this deployment is that of app key {json.loads(kept)['app_key']}"
+        done = run("serve", *store, "--client-port", "0", "--admin-port", "0", cwd=tmp_path / "second")
+        assert done.returncode == 1
+        assert told in done.stderr
+        assert len(done.stderr.splitlines()) == 1
+        for command in (("token", "alice"), ("check", "--client-port", "0", "--admin-port", "0")):
+            done = run(*command, *store, cwd=tmp_path / "second")
+            assert done.returncode == 1
+            assert told in done.stdout + done.stderr
+        (tmp_path / "second" / "data" / "credentials.json").write_text(kept)
+        with Gateway(tmp_path / "second", *store, "--node-id", "second") as second:
+            assert run("token", "alice", *store, cwd=second.cwd).returncode == 0
+
+
 def test_a_second_gateway_on_the_same_data_directory_is_refused(tmp_path: Path) -> None:
     with Gateway(tmp_path) as gateway:
         done = run("serve", "--client-port", "0", "--admin-port", "0", cwd=tmp_path)
