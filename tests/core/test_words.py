@@ -1,6 +1,8 @@
 """What profanity words do to a body."""
 
 import json
+import sys
+import time
 from typing import Any
 
 import pytest
@@ -73,6 +75,41 @@ def test_a_body_with_too_many_hits_is_blocked_and_not_searched_on() -> None:
     assert words.clean(body) == b'"%b"' % (b"b" * HITS_MAX)
     with pytest.raises(Blocked):
         words.clean(b'"%b"' % (b"a" * (HITS_MAX + 1)))
+
+
+def test_every_character_is_folded_to_one() -> None:
+    def alone(character: str) -> str:
+        kinds = (character.casefold(), character.lower(), character)
+        return next(kind for kind in kinds if len(kind) == 1)
+
+    # Of half a surrogate pair there is no text.
+    every = "".join(map(chr, (*range(0xD800), *range(0xE000, sys.maxunicode + 1))))
+    assert folded(every) == "".join(map(alone, every))
+
+
+def test_words_are_found_within_strings_and_not_across_them() -> None:
+    words = lexicon(ab="*", **{'a","b': "+", "a\0b": "-"})
+    body = b'{"k\\n":["a","b","a\\",\\"b","\\\\ab","a\\u0000b\\\\\\"ab"],"ab" : 1}'
+    assert words.clean(body) == b'{"k\\n":["a","b","+","\\\\*","-\\\\\\"*"],"ab" : 1}'
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'"%b\\n"' % ("\u4e2d\u6587\u00df\U0001f600" * 11_000).encode(),
+        b"[%b1]" % (b'"\\n",' * 26_000),
+        b"[%b1]" % (b'"\\na",' * (HITS_MAX // 2) + b'"\\n",' * 20_000),
+    ],
+)
+def test_the_largest_bodies_do_not_hold_up_the_others(body: bytes) -> None:
+    words = Lexicon([Word("a", "*"), Word("\u4e2d\u4e2d"), *(Word(f"word {number}") for number in range(1000))])
+    took = []
+    for _ in range(3):
+        started = time.thread_time()
+        words.clean(body)
+        took.append(time.thread_time() - started)
+    assert len(body) > 100_000
+    assert min(took) < 0.025
 
 
 def slowly(words: dict[str, str], text: str) -> str:
