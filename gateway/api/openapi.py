@@ -86,7 +86,8 @@ def document(
         id_pattern: see ``Schemas``.
         ids_max: see ``Schemas``.
     """
-    schemas = Schemas(rows, id_pattern, ids_max)
+    own = [row.performed for row in older if row.performed is not row.operation]
+    schemas = Schemas([*rows, *own], id_pattern, ids_max)
     paths: dict[str, Any] = {
         path: {"post": _operation(row, path, schemas, older)} for row in rows for path in row.paths
     }
@@ -228,7 +229,7 @@ def _operation(row: Operation[Any, Any], path: str, schemas: Schemas, older: Ite
 
 
 def _v1_operation(row: Row, path: str, schemas: Schemas) -> dict[str, Any]:
-    asked = schemas.resolved(schemas.asks(row.operation))
+    asked = schemas.resolved(schemas.asks(row.performed))
     fields = asked.get("properties", {})
     required = [
         each.name for each in row.parameters if each.wire in asked.get("required", ()) and each.default is msgspec.UNSET
@@ -248,9 +249,9 @@ def _v1_operation(row: Row, path: str, schemas: Schemas) -> dict[str, Any]:
                 "application/x-www-form-urlencoded": {"schema": form | ({"required": required} if required else {})}
             }
         },
-        "responses": {"200": _answer("Done", schema, None), **_failures(codes(row.operation, asked, NO_POST_DATA))},
+        "responses": {"200": _answer("Done", schema, None), **_failures(codes(row.performed, asked, NO_POST_DATA))},
         "x-scope": row.operation.scope,
-        "x-rate": rate(row.operation),
+        "x-rate": rate(row.performed),
         "x-extension": False,
     }
 

@@ -10,7 +10,18 @@ from gateway.api.v1.kinds import integer, json_object
 from gateway.api.v1.row import Fields, Parameter, row
 from gateway.api.v1.users import USER_ID, USER_IDS
 from gateway.api.v4 import profiles
+from gateway.api.v4.fields import ManyUsers, UserList
 from gateway.api.v4.profiles import Profile, Profiles
+
+
+class Batch(UserList):
+    """Up to 100 users, as the older client libraries have it.
+
+    Attributes:
+        user_ids: whose profiles.
+    """
+
+    user_ids: ManyUsers
 
 
 def _profiles(result: Profiles) -> Fields:
@@ -42,7 +53,7 @@ ROWS = (
         ],
     ),
     row("/user/profile/clean.json", of=profiles.profile_delete, takes=[USER_IDS]),
-    row("/user/profile/batch/query.json", of=profiles.batch_get, takes=[USER_IDS], answer=_profiles),
+    row("/user/profile/batch/query.json", of=profiles.batch_get, takes=[USER_IDS], answer=_profiles, asks=Batch),
     row(
         "/user/profile/query.json",
         of=profiles.profile_list,

@@ -1,6 +1,7 @@
 """A v1 operation as a row: which v4 row it stands for, its own names for that row's fields, and the answer.
 
-The dialect is a codec. Bounds, decisions and rates are the v4 row's; nothing is decided here a second time.
+The dialect is a codec. Decisions are the v4 row's, and bounds and rates as well where v1 has no others; nothing is
+decided here a second time.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from litestar.handlers import ASGIRouteHandler
 
 from gateway.api import errors
 from gateway.api.errors import INVALID_PARAMETER, Problem
-from gateway.api.operation import Body, Operation
+from gateway.api.operation import Body, Operation, Rate
 from gateway.api.routes import routes
 from gateway.api.v1 import body as bodies
 from gateway.api.v1.dialect import NAMES
@@ -61,6 +62,7 @@ class Row:
     Attributes:
         paths: where it is served; the first is the documented one.
         operation: the v4 row that it is another name of.
+        performed: that row with what v1 has otherwise: the request's bounds, the rate.
         parameters: the fields that are read; others are ignored.
         answer: what goes beside ``code``, from the v4 result.
         unknown_user: what goes beside ``code`` where v4 refuses a user it does not know; None = refused here too.
@@ -68,6 +70,7 @@ class Row:
 
     paths: tuple[str, ...]
     operation: Operation[Any, Any]
+    performed: Operation[Any, Any]
     parameters: tuple[Parameter, ...]
     answer: Callable[[Any], Fields] = nothing
     unknown_user: Mapping[str, Any] | None = None
@@ -79,9 +82,19 @@ def row(
     takes: Sequence[Parameter] = (),
     answer: Callable[[Any], Fields] = nothing,
     unknown_user: Mapping[str, Any] | None = None,
+    asks: type[Any] | None = None,
+    rate: Rate | None = None,
 ) -> Row:
-    """Makes a row."""
-    return Row(paths, of, tuple(takes), answer, unknown_user)
+    """Makes a row; see ``Row``.
+
+    Args:
+        asks: a request with other bounds than the v4 row's.
+        rate: counted for this row alone; None = together with the v4 row.
+    """
+    performed = of if asks is None else dataclasses.replace(of, asks=asks)
+    if rate is not None:
+        performed = dataclasses.replace(performed, paths=paths, rates=(rate,))
+    return Row(paths, of, performed, tuple(takes), answer, unknown_user)
 
 
 class Codec:
@@ -93,7 +106,7 @@ class Codec:
     """
 
     def __init__(self, row: Row, config: Config) -> None:
-        operation = row.operation
+        operation = row.performed
         self._asks = operation.asks
         self._parameters = row.parameters
         self._v4 = Body(operation.asks, re.compile(config.id_pattern).fullmatch, config.list_call_max)
@@ -132,7 +145,7 @@ class Codec:
 
 def handlers(row: Row, services: Services, config: Config) -> list[ASGIRouteHandler]:
     """What Litestar serves for a row: one handler a path."""
-    operation, names = row.operation, {each.wire: each.name for each in row.parameters}
+    operation, names = row.performed, {each.wire: each.name for each in row.parameters}
 
     async def answer(asked: Any) -> Fields:
         try:

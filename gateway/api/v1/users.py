@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+from msgspec import Meta
+
+from gateway.api.operation import USUAL
 from gateway.api.v1.kinds import integer, many
 from gateway.api.v1.row import Fields, Parameter, row
 from gateway.api.v4 import bans, mutes, tags, tokens, users
 from gateway.api.v4.bans import BannedUsers
+from gateway.api.v4.fields import UserId
 from gateway.api.v4.mutes import Muted
 from gateway.api.v4.tags import TaggedUsers
 from gateway.api.v4.tokens import Issued
@@ -18,6 +24,17 @@ PORTRAIT = Parameter("portraitUri", "avatarUrl")
 TAGS = Parameter("tags", "tags", many)
 
 UNKNOWN = {"userName": "", "userPortrait": "", "createTime": ""}
+
+
+class OneTagging(tags.Tagging):
+    """One user's tags to replace; asked for more often than those of many.
+
+    Attributes:
+        user_ids: whose.
+        tags: all the user's tags from now on; none = there are none.
+    """
+
+    user_ids: Annotated[list[UserId], Meta(min_length=1, max_length=1)]
 
 
 def _issued(result: Issued) -> Fields:
@@ -104,7 +121,7 @@ ROWS = (
         answer=_listed,
     ),
     row("/user/delusers.json", of=users.delete, takes=[USER_IDS]),
-    row("/user/tag/set.json", of=tags.tag_set, takes=[USER_IDS, TAGS]),
+    row("/user/tag/set.json", of=tags.tag_set, takes=[USER_IDS, TAGS], asks=OneTagging, rate=USUAL),
     row("/user/tag/batch/set.json", of=tags.tag_set, takes=[Parameter("userIds", "userIds", many), TAGS]),
     row("/user/tags/get.json", of=tags.tag_get, takes=[Parameter("userIds", "userIds", many)], answer=_tagged),
     row(

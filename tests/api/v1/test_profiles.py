@@ -42,6 +42,16 @@ async def test_a_profile_as_text(old: Old) -> None:
     assert await profiles(old, "alice") == []
 
 
+async def test_a_hundred_profiles_are_read_in_one_call(lone: Old) -> None:
+    await token(lone, "alice")
+    assert (await lone.form("/user/profile/set.json", userId="alice", userProfile='{"level":7}')).fields == {}
+    others = [f"u{number}" for number in range(100)]
+    assert [each["userId"] for each in await profiles(lone, "alice", *others[:99])] == ["alice"]
+    answer = await lone.form("/user/profile/batch/query.json", userId=["alice", *others])
+    assert answer.refusal == (400, 1002)
+    assert answer.content["errorMessage"].startswith("userId: ")
+
+
 async def test_a_profile_shows_on_a_live_socket(node: Node, old: Old) -> None:
     bob = await login(node, "bob")
     await token(old, "alice")

@@ -12,6 +12,7 @@ from websockets.exceptions import InvalidStatus
 
 from gateway.node import Node
 from tests.api.admin import Admin
+from tests.api.conftest import Serve
 from tests.nodes import login, running_node
 from tests.servers import Server
 from tests.waiting import eventually
@@ -182,10 +183,21 @@ async def test_tags(lone: Old) -> None:
         ({"userId": "alice", "tags": [str(n) for n in range(21)]}, 1002, "tags: "),
         ({"userId": "alice"}, 1002, "tags: "),
         ({"tags": ["vip"]}, 1002, "userId: "),
+        ({"userId": ["alice", "bob"], "tags": ["vip"]}, 1002, "userId: "),
     ):
         answer = await lone.json("/user/tag/set.json", wrong)
         assert answer.refusal == (400, code), answer.content
         assert answer.content["errorMessage"].startswith(field)
+
+
+async def test_one_users_tags_are_not_held_to_the_rate_of_batches(serve: Serve) -> None:
+    async with serve(v1_enabled=True) as admin:
+        old = Old(admin.base_url)
+        batch = {"userIds": ["bob"], "tags": ["new"]}
+        answers = [await old.json("/user/tag/batch/set.json", batch) for _ in range(10)]
+        assert {answer.status for answer in answers} == {200}
+        assert (await admin.call("/v4/user/tag/batch/set", batch)).status_code == 429
+        assert (await old.json("/user/tag/set.json", {"userId": "alice", "tags": ["vip"]})).fields == {}
 
 
 @pytest.mark.operation("/user/chat/fb/set.json", "/user/chat/fb/querylist.json")
