@@ -7,7 +7,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-from cyclopts import App, CycloptsError
+from cyclopts import App, CycloptsError, UnusedCliTokensError
 from rich.console import Console
 from rich.text import Text
 
@@ -80,6 +80,12 @@ def complain(*lines: str) -> None:
 def _faulty(error: CycloptsError) -> Text:
     # "… serve", where it is known in which command the fault is.
     chain = " ".join(("gateway", *(error.command_chain or ())))
+    if isinstance(error, UnusedCliTokensError):
+        left = " ".join(error.unused_tokens or ())
+        return Text(
+            f"gateway: not understood: {left} (what is yes or no is --name or --no-name, without a value)\n"
+            f"See {chain} --help."
+        )
     return Text(f"gateway: {error}\nSee {chain} --help.")
 
 

@@ -265,7 +265,8 @@ class Friends:
             if len(key) > ATTRIBUTE_KEY_MAX:
                 raise Refused(ATTRIBUTES_TOO_LONG, f"a key is longer than {ATTRIBUTE_KEY_MAX} characters", name)
             if well_formed(key) is None:
-                raise Refused(PARAMETER_INVALID, f"{key!r} is not a well-formed key", name)
+                prefix = "ext_ and " if well_formed is _STRICT_KEY else ""
+                raise Refused(PARAMETER_INVALID, f"a key consists of {prefix}letters, digits and _, not {key!r}", name)
             if len(value) > ATTRIBUTE_MAX:
                 raise Refused(ATTRIBUTES_TOO_LONG, f"{key} is longer than {ATTRIBUTE_MAX} characters", name)
 

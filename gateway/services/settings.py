@@ -129,4 +129,11 @@ def _check(name: str, value: Any) -> None:
     try:
         msgspec.convert({name: value}, LiveSettings)
     except msgspec.ValidationError as error:
-        raise Refused(PARAMETER_INVALID, f"{name}: {error}".partition(" - at `$")[0], name) from error
+        reason = str(error).partition(" - at `$")[0]
+        if name in _WORDS:
+            reason += f"; possible are {', '.join(_WORDS[name])}"
+        raise Refused(PARAMETER_INVALID, f"{name}: {reason}", name) from error
+
+
+_WORDS: dict[str, tuple[str, ...]] = {"devicePolicy": DEVICE_POLICIES, "webhookEvents": get_args(WebhookEvent)}
+"""What may be said where a setting consists of words."""

@@ -104,6 +104,7 @@ def test_five_faults_in_three_sources_are_told_at_once(tmp_path: Path) -> None:
         (["--tls-cert", "file", "--tls-key", "file"], 1, "are not a PEM certificate and its key"),
         (["--config", "nowhere.toml"], 2, "nowhere.toml: cannot be read"),
         (["--client-prot", "1"], 2, "Did you mean --client-port?"),
+        (["--replay-cache", "yes"], 2, "not understood: yes (what is yes or no is --name or --no-name"),
     ],
 )
 def test_what_keeps_it_from_starting_is_one_line(tmp_path: Path, arguments: list[str], status: int, told: str) -> None:

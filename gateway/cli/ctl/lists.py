@@ -12,6 +12,7 @@ from gateway.cli.ctl.over import SETTINGS, Desk, Json, perform, unregistered
 from gateway.cli.ctl.report import Report, lines, noted, table
 from gateway.cli.failure import USAGE, Failed
 from gateway.cli.flags import Given, with_settings
+from gateway.services.errors import Refused
 from gateway.services.relationships import Page
 from gateway.services.services import Services
 
@@ -88,7 +89,11 @@ def friends_list(given: Given, user: str, /, *, limit: Limit = 10_000, json: Jso
 
 async def _befriend(services: Services, user: str, targets: tuple[str, ...]) -> None:
     for target in targets:
-        await services.friends.befriend(user, target)
+        try:
+            await services.friends.befriend(user, target)
+        except Refused as error:
+            who = user if error.field == "user" else target
+            raise Refused(error.code, f"{who}: {error.reason}", error.field) from error
 
 
 async def _unfriend(services: Services, user: str, targets: tuple[str, ...]) -> None:
