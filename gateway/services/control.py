@@ -6,6 +6,7 @@ concerns nodes and, for an operator with nothing but redis-cli, a few acts by ha
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import time
 from collections.abc import Callable, Sequence
@@ -36,6 +37,7 @@ ANSWER_WAIT_S = 3.0
 """How long nodes have to answer a control command."""
 
 UserId = Annotated[str, Meta(min_length=1, max_length=64)]
+SessionId = DeviceId = UserId
 CallId = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 NodeName = Annotated[str, Meta(min_length=1, max_length=128)]
 
@@ -43,12 +45,16 @@ NodeName = Annotated[str, Meta(min_length=1, max_length=128)]
 class Command(Struct, forbid_unknown_fields=True):
     """One command on the control channel, as an operator may write it by hand."""
 
-    cmd: Literal["kick", "ban", "unban", "expire", "drain", "resume", "settings", "words", "broadcasts", "ping"]
+    cmd: Literal[
+        "kick", "ban", "unban", "expire", "drain", "resume", "settings", "words", "broadcasts", "ping", "whose"
+    ]
     user: UserId | None = None
     minutes: Annotated[int, Meta(ge=1, le=MINUTES_MAX)] | None = None
     reason: Annotated[str, Meta(max_length=200)] = ""
     node: NodeName | None = None
     call: CallId | None = None
+    session: SessionId | None = None
+    device: DeviceId | None = None
 
 
 _decode = msgspec.json.Decoder(Command).decode
@@ -102,6 +108,34 @@ class Control:
             )
         return await self._drops.perform(users, lambda user, call: drops.kick(keys, user, call, told))
 
+    async def kick_whoever(
+        self, *, session: str | None = None, device: str | None = None, reason: str = ""
+    ) -> Acknowledgement:
+        """Drops the session, or all sessions of the device, of that id, whoever's it is: every node is asked.
+
+        Raises:
+            Refused: 1002, several users have a device of that id.
+        """
+        started = time.monotonic()
+        answers, silent = await self._ask("whose", session=session, device=device)
+        users = sorted({user for answer in answers for user in answer["users"]})
+        if len(users) > 1:
+            raise Refused(PARAMETER_INVALID, "several users have a device of this id: name one of them", "user")
+        done = Acknowledgement()
+        if users:
+            done = await self.kick(
+                session=(users[0], session) if session is not None else None,
+                device=(users[0], device) if device is not None else None,
+                reason=reason,
+            )
+        # Who did not say whose it is may hold it.
+        return dataclasses.replace(
+            done,
+            nodes_answered=sorted({*done.nodes_answered, *(answer["node"] for answer in answers)}),
+            nodes_silent=sorted({*done.nodes_silent, *silent}),
+            took_ms=round((time.monotonic() - started) * 1000, 1),
+        )
+
     async def nodes(self) -> list[NodeRecord]:
         """Every node with a lease, and what it says of itself."""
         answers = {answer["node"]: answer for answer in await self.ask("ping")}
@@ -149,10 +183,18 @@ class Control:
 
     async def ask(self, cmd: str, node: str | None = None) -> list[dict[str, Any]]:
         """Publishes a command and collects the answers of the live nodes it concerns."""
+        answers, _ = await self._ask(cmd, node)
+        return answers
+
+    async def _ask(
+        self, cmd: str, node: str | None = None, **about: str | None
+    ) -> tuple[list[dict[str, Any]], set[str]]:
+        """(the answers, the live nodes that gave none)."""
         call = uuid4().hex
         keys = self._store.keys
         missing = {each for each in await live_nodes(self._store) if node is None or _names(node, each)}
-        message = {"cmd": cmd, "call": call} | ({"node": node} if node is not None else {})
+        named = {name: value for name, value in {"node": node, **about}.items() if value is not None}
+        message = {"cmd": cmd, "call": call, **named}
         await self._store.execute(Call(keys.nodes_place, ("PUBLISH", names.CONTROL, orjson.dumps(message))))
         partition = keys.partition(call)
         key = keys.reply(partition, call)
@@ -165,7 +207,7 @@ class Control:
                     answer = orjson.loads(popped[1])
                     missing.discard(answer["node"])
                     answers.append(answer)
-        return answers
+        return answers, missing
 
 
 def _names(node: str, incarnation: str) -> bool:
@@ -198,6 +240,7 @@ class ControlReceiver:
         self._state = state
         self._on_node: dict[str, Callable[[], None]] = {
             "ping": lambda: None,
+            "whose": lambda: None,
             "drain": drain,
             "resume": resume,
             "settings": self.reread_settings,
@@ -228,7 +271,19 @@ class ControlReceiver:
             return
         self._on_node[command.cmd]()
         if command.call is not None:
-            self._answer(command.call, self._state())
+            self._answer(command.call, self._whose(command) if command.cmd == "whose" else self._state())
+
+    def _whose(self, command: Command) -> dict[str, Any]:
+        """Which users have the session, or a device, of that id here."""
+        hub = self._context.hub
+        if command.session is not None:
+            session = hub.sessions.get(command.session)
+            return {"users": [session.user] if session is not None else []}
+        if command.device is None:
+            return {"users": []}
+        # Two are as good as all of them: the caller has to say whom it means.
+        having = {session.user for session in hub if session.device == command.device}
+        return {"users": sorted(having)[:2]}
 
     def reread_settings(self) -> None:
         """Reads the live settings again."""

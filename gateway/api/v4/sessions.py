@@ -14,11 +14,11 @@ from gateway.services.services import Services
 
 
 class Kick(Ask):
-    """What to close: all sessions of some users, or one session or device of one user.
+    """What to close: all sessions of some users, or one session or device.
 
     Attributes:
         user_ids: whose sessions.
-        user_id: whose session or device; with ``session_id`` or ``device_id``.
+        user_id: whose session or device; needed only where several users have a device of that id.
         session_id: one session.
         device_id: one device.
         reason: what the client is told.
@@ -61,28 +61,33 @@ class Sessions(Result):
     sessions: list[Session]
 
 
-@operation("/v4/user/kick", scope=KICK, extension=True)
+@operation(
+    "/v4/user/kick",
+    scope=KICK,
+    extension=True,
+    note="A session or device without its user is looked for on every node; where several users have a device of that "
+    "id, it is 1002.",
+    example={"userIds": ["alice"], "reason": "maintenance"},
+)
 async def kick(services: Services, asked: Kick) -> Dropped:
     """Close sessions; they may connect again."""
-    session, device = asked.session_id, asked.device_id
+    session, device, reason = asked.session_id, asked.device_id, asked.reason
+    users = list(dict.fromkeys([*([asked.user_id] if asked.user_id else []), *(asked.user_ids or [])]))
     if session is None and device is None:
-        users = asked.user_ids or ([asked.user_id] if asked.user_id else [])
         if not users:
-            raise Problem(INVALID_PARAMETER, "userIds: is required")
-        return dropped(await services.control.kick(users=users, reason=asked.reason))
-    user = _one_user(asked)
+            raise Problem(INVALID_PARAMETER, "userIds: is required, or sessionId, or deviceId")
+        return dropped(await services.control.kick(users=users, reason=reason))
+    if len(users) > 1 or (session is not None and device is not None):
+        raise Problem(INVALID_PARAMETER, "sessionId or deviceId: give one of them, of one user")
+    if not users:
+        return dropped(await services.control.kick_whoever(session=session, device=device, reason=reason))
     return dropped(
         await services.control.kick(
-            session=(user, session) if session else None, device=(user, device) if device else None, reason=asked.reason
+            session=(users[0], session) if session is not None else None,
+            device=(users[0], device) if device is not None else None,
+            reason=reason,
         )
     )
-
-
-def _one_user(asked: Kick) -> str:
-    users = [*([asked.user_id] if asked.user_id else []), *(asked.user_ids or [])]
-    if len(users) != 1 or (asked.session_id and asked.device_id):
-        raise Problem(INVALID_PARAMETER, "sessionId or deviceId: give one of them, and its userId")
-    return users[0]
 
 
 @operation("/v4/user/session/list", scope=READ, extension=True)

@@ -136,8 +136,7 @@ KICK = "/v4/user/kick"
     ("body", "field"),
     [
         ({}, "userIds"),
-        ({"sessionId": "s"}, "sessionId"),
-        ({"deviceId": "d"}, "sessionId"),
+        ({"sessionId": "s", "deviceId": "d"}, "sessionId"),
         ({"userIds": ["a", "b"], "sessionId": "s"}, "sessionId"),
         ({"userId": "a", "sessionId": "s", "deviceId": "d"}, "sessionId"),
     ],

@@ -12,7 +12,7 @@ import pytest
 from websockets.exceptions import InvalidStatus
 
 from gateway.node import Node
-from tests.api.admin import Admin
+from tests.api.admin import Admin, refusal
 from tests.api.vendor import Vendor
 from tests.nodes import Client, login, running_node
 from tests.servers import Server
@@ -157,6 +157,36 @@ async def test_kicking_a_session_a_device_and_a_user(node: Node, admin: Admin) -
     assert rest["sessionsClosed"] == 1
     assert (await laptop.closed())[0] == 4505
     assert await listed(admin, "alice") == []
+
+
+@pytest.mark.operation("/v4/user/kick")
+async def test_a_session_or_device_is_found_without_its_user(valkey: Server, node: Node, admin: Admin) -> None:
+    async with running_node(valkey.url, node_id="other") as other:
+        phone = await login(other, "alice", "?platform=ios&device=phone")
+        browser = await login(other, "alice", "?platform=web&device=browser")
+        laptop = await login(node, "alice", "?platform=desktop&device=laptop")
+        bobs = await login(node, "bob", "?platform=desktop&device=laptop")
+        both = sorted([node.bus.incarnation, other.bus.incarnation])
+
+        one = await admin.result("/v4/user/kick", {"sessionId": phone.welcome["session"], "reason": "lost phone"})
+        assert (one["sessionsClosed"], one["nodesAnswered"], one["nodesSilent"]) == (1, both, [])
+        code, reason = await phone.closed()
+        assert (code, reason["reason"]) == (4505, "lost phone")
+
+        two = await admin.result("/v4/user/kick", {"deviceId": "browser"})
+        assert two["sessionsClosed"] == 1
+        assert (await browser.closed())[0] == 4505
+
+        answer = await admin.call("/v4/user/kick", {"deviceId": "laptop"})
+        assert refusal(answer) == (400, 1002)
+        three = await admin.result("/v4/user/kick", {"deviceId": "laptop", "userId": "alice"})
+        assert three["sessionsClosed"] == 1
+        assert (await laptop.closed())[0] == 4505
+        assert (await bobs.ask("ping"))["type"] == "pong"
+
+        none = await admin.result("/v4/user/kick", {"sessionId": phone.welcome["session"]})
+        assert (none["sessionsClosed"], none["nodesAnswered"], none["nodesSilent"]) == (0, both, [])
+        await bobs.close()
 
 
 async def test_lists_and_friendship_bind_the_very_next_message(node: Node, admin: Admin, vendor: Vendor) -> None:
