@@ -1,6 +1,7 @@
 """Real servers for every test that needs a store; see tests/servers.py."""
 
 import asyncio
+import warnings
 from collections.abc import Callable, Iterator
 
 import hypothesis
@@ -17,6 +18,25 @@ hypothesis.settings.load_profile("gateway")
 def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
     """Tests run on the event loop that the gateway runs on: its transports differ from asyncio's."""
     return {"uvloop": uvloop.new_event_loop}
+
+
+_leaks: list[str] = []
+
+
+def pytest_warning_recorded(warning_message: warnings.WarningMessage, nodeid: str) -> None:
+    """Sockets that a test has left open (one that failed anyway may have)."""
+    if issubclass(warning_message.category, ResourceWarning):
+        _leaks.append(f"{nodeid or 'somewhere'}: {warning_message.message}")
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if _leaks and not session.testsfailed:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for leak in _leaks:
+        terminalreporter.line(f"left open: {leak}")
 
 
 @pytest.fixture(scope="session")
