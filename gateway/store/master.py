@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -22,11 +22,13 @@ from gateway.store.link import Endpoint, Part
 class Dedicated:
     """One connection, taken out of the pool for what must stay together on it.
 
-    Cancelling a caller closes it: an answer that nobody read must not be taken for the next one's.
+    Cancelling a caller, or not being answered in time, closes it: an answer that nobody read must not be taken for
+    the next one's.
     """
 
-    def __init__(self, connection: Any) -> None:
+    def __init__(self, connection: Any, timeout_s: float) -> None:
         self._connection = connection
+        self._timeout_s = timeout_s
 
     async def execute_command(self, *command: Part | float) -> Any:
         """Runs one command."""
@@ -35,37 +37,48 @@ class Dedicated:
 
     async def pipelined(self, *commands: tuple[Part | float, ...]) -> list[Any]:
         """Runs commands that are written at once; the first refusal is raised when all have been answered."""
-        connection = self._connection
-        packed = connection.pack_commands(commands)
-        try:
-            await connection.send_packed_command(packed)
-        except RuntimeError:
-            # It had broken while it was idle, so nothing was written; it connects again.
-            await connection.send_packed_command(packed)
-        replies: list[Any] = []
-        for _ in commands:
-            try:
-                replies.append(await connection.read_response())
-            except ResponseError as error:
-                replies.append(translate(error))
+        replies = await self.answers(commands)
         for reply in replies:
             if isinstance(reply, StoreError):
                 raise reply
         return replies
 
+    async def answers(self, commands: Sequence[tuple[Part | float, ...]]) -> list[Any]:
+        """Runs commands that are written at once; the replies, refusals (store.errors) among them."""
+        connection = self._connection
+        packed = connection.pack_commands(commands)
+        replies: list[Any] = []
+        async with asyncio.timeout(self._timeout_s):
+            try:
+                await connection.send_packed_command(packed)
+            except RuntimeError:
+                # It had broken while it was idle, so nothing was written; it connects again.
+                await connection.send_packed_command(packed)
+            for _ in commands:
+                try:
+                    replies.append(await connection.read_response())
+                except ResponseError as error:
+                    replies.append(translate(error))
+        return replies
+
 
 class Master:
-    """One server and redis-py's pooled client for it.
+    """One server and redis-py's pool of connections to it.
 
     Replies are as Redis sends them (RESP3), the same shapes as on the hot link: which carried a call shows nowhere.
+
+    redis-py is given no ``socket_timeout``: it would write under ``asyncio.wait_for``, which until Python 3.12 loses
+    a cancellation (and with it any deadline of a caller) that comes in the turn in which the write is done. Calls are
+    timed here instead.
     """
 
     def __init__(self, endpoint: Endpoint, timeout_s: float, connections_max: int = 64) -> None:
         self.endpoint = endpoint
+        self._timeout_s = timeout_s
         options: dict[str, Any] = {
             "username": endpoint.username,
             "password": endpoint.password,
-            "socket_timeout": timeout_s,
+            "socket_timeout": None,
             "socket_connect_timeout": timeout_s,
             "max_connections": connections_max,
             # A command that was sent may have been carried out: only the caller can know whether to repeat it.
@@ -81,13 +94,9 @@ class Master:
                 options |= {"ssl": True, "ssl_ca_certs": endpoint.authorities}
                 if endpoint.ssl.verify_mode == ssl.CERT_NONE:
                     options |= {"ssl_cert_reqs": "none", "ssl_check_hostname": False}
-        self.client: Redis = Redis(**options)
-        self.client.response_callbacks.clear()
-        pool = self.client.connection_pool
+        pool = Redis(**options).connection_pool
         # Redis' own pool fails the call that finds all connections in use; this one lets it wait for one.
-        self.client.connection_pool = BlockingConnectionPool(
-            connections_max, timeout_s, pool.connection_class, **pool.connection_kwargs
-        )
+        self._pool = BlockingConnectionPool(connections_max, timeout_s, pool.connection_class, **pool.connection_kwargs)
 
     async def execute(self, *command: Part) -> Any:
         """Runs one command.
@@ -95,7 +104,8 @@ class Master:
         Raises:
             StoreUnavailable, OutcomeUnknown, StoreRefused.
         """
-        return await again_if_unsent(lambda: self.client.execute_command(*command))  # type: ignore[no-untyped-call]
+        async with self.dedicated() as connection:
+            return await connection.execute_command(*command)
 
     async def pipelined(self, commands: Sequence[tuple[Part, ...]]) -> list[Any]:
         """Runs commands on one connection, written at once; the replies, refusals (store.errors) among them.
@@ -103,15 +113,8 @@ class Master:
         Raises:
             StoreUnavailable, OutcomeUnknown.
         """
-
-        async def run() -> list[Any]:
-            pipeline = self.client.pipeline(transaction=False)
-            for command in commands:
-                pipeline.execute_command(*command)
-            return list(await pipeline.execute(raise_on_error=False))
-
-        replies = await again_if_unsent(run)
-        return [translate(reply) if isinstance(reply, Exception) else reply for reply in replies]
+        async with self.dedicated() as connection:
+            return await connection.answers(commands)
 
     @asynccontextmanager
     async def dedicated(self) -> AsyncIterator[Dedicated]:
@@ -120,40 +123,29 @@ class Master:
         Raises:
             StoreUnavailable, OutcomeUnknown, StoreRefused: From its calls as well.
         """
-        pool = self.client.connection_pool
         try:
-            connection = await pool.get_connection()  # type: ignore[no-untyped-call]
+            connection = await self._connected()
             try:
-                yield Dedicated(connection)
+                yield Dedicated(connection, self._timeout_s)
             finally:
-                await pool.release(connection)
+                await self._pool.release(connection)
         except FAULTS as error:
             raise translate(error) from error
 
+    async def _connected(self) -> Any:
+        try:
+            # The pool itself times the wait for a free connection; the rest is for connecting and the greeting.
+            async with asyncio.timeout(2 * self._timeout_s):
+                return await self._pool.get_connection()  # type: ignore[no-untyped-call]
+        except (TimeoutError, RedisTimeoutError) as error:
+            raise StoreUnavailable("Redis is away: it does not let anybody connect in time") from error
+
     async def close(self) -> None:
-        await self.client.aclose()
+        await self._pool.aclose()
 
 
 FAULTS = (RedisError, OSError, RuntimeError)
 """What a call through redis-py may raise: uvloop's word for a write to a connection that has gone is RuntimeError."""
-
-
-async def again_if_unsent(call: Callable[[], Awaitable[Any]]) -> Any:
-    """Calls redis-py, and once more where an idle connection had broken, so that nothing was written.
-
-    Args:
-        call: may be called twice.
-
-    Raises:
-        StoreUnavailable, OutcomeUnknown, StoreRefused.
-    """
-    try:
-        try:
-            return await call()
-        except RuntimeError:
-            return await call()
-    except FAULTS as error:
-        raise translate(error) from error
 
 
 _AFTER_SENDING = ("Connection closed by server", "Error while reading")
@@ -164,7 +156,7 @@ failed, Redis has at most half a command, which it does not run.)"""
 def translate(error: Exception) -> Exception:
     """redis-py's exceptions in the words of store.errors."""
     if isinstance(error, RedisTimeoutError | asyncio.TimeoutError):
-        return OutcomeUnknown(f"Redis did not answer in time: {error}")
+        return OutcomeUnknown(f"Redis did not answer in time{f': {error}' if str(error) else ''}")
     if isinstance(error, RedisConnectionError) and any(words in str(error) for words in _AFTER_SENDING):
         return OutcomeUnknown(f"the connection to Redis broke before the answer: {error}")
     if isinstance(error, RedisConnectionError | OSError):

@@ -1,0 +1,119 @@
+"""Calls through redis-py end when they are told to: by a cancellation, by a deadline of the caller, by their own."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from gateway.store.errors import OutcomeUnknown, StoreUnavailable
+from gateway.store.master import Master
+from gateway.store.topology import parse
+from tests.servers import Server
+
+TURNS = 60
+"""Turns of the event loop over which a few calls are spread: an end is tried in each of them."""
+
+ENDS_WITHIN_S = 1.0
+
+Acts = Callable[[Master], Awaitable[Any]]
+
+
+async def _on_one_connection(master: Master) -> None:
+    async with master.dedicated() as connection:
+        await connection.pipelined(("PING",), ("PING",))
+
+
+ACTS: dict[str, Acts] = {
+    "execute": lambda master: master.execute("PING"),
+    "pipelined": lambda master: master.pipelined([("PING",)] * 3),
+    "dedicated": _on_one_connection,
+}
+
+
+@pytest.fixture
+async def master(valkey: Server) -> AsyncIterator[Master]:
+    master = Master(parse(valkey.url).endpoint, 2.0, connections_max=2)
+    yield master
+    await master.close()
+
+
+async def without_end(master: Master, act: Acts) -> None:
+    while True:
+        await act(master)
+
+
+async def turns(count: int) -> None:
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+async def ends(calling: asyncio.Future[None]) -> bool:
+    """Whether it ends by itself; it has ended when this returns."""
+    ended, _ = await asyncio.wait([calling], timeout=ENDS_WITHIN_S)
+    while not calling.done():
+        calling.cancel()
+        await asyncio.wait([calling], timeout=0.01)
+    return bool(ended)
+
+
+@pytest.mark.parametrize("act", ACTS)
+async def test_a_cancellation_is_never_lost_whenever_it_comes(master: Master, act: str) -> None:
+    lost = []
+    for turn in range(TURNS):
+        calling = asyncio.ensure_future(without_end(master, ACTS[act]))
+        await turns(turn)
+        calling.cancel()
+        if not await ends(calling):
+            lost.append(turn)
+        # The connection is whole again: nobody takes the answer that was left unread for the own one.
+        assert await master.execute("ECHO", str(turn)) == str(turn).encode()
+    assert lost == []
+
+
+@pytest.mark.parametrize("act", ACTS)
+async def test_a_deadline_around_calls_holds_whenever_it_comes(master: Master, act: str) -> None:
+    async def in_time(deadline: asyncio.Timeout) -> None:
+        async with deadline:
+            await without_end(master, ACTS[act])
+
+    lost = []
+    for turn in range(1, TURNS):
+        deadline = asyncio.timeout(None)
+        calling = asyncio.ensure_future(in_time(deadline))
+        await turns(turn)
+        deadline.reschedule(asyncio.get_running_loop().time())
+        if not await ends(calling):
+            lost.append(turn)
+        elif not isinstance(calling.exception(), TimeoutError):
+            raise AssertionError(f"ended otherwise after turn {turn}") from calling.exception()
+    assert lost == []
+
+
+@pytest.mark.parametrize("act", ACTS)
+@pytest.mark.parametrize("connected", [True, False])
+async def test_a_frozen_server_is_given_up_in_time(valkey: Server, act: str, connected: bool) -> None:
+    """After the greeting it may have taken what was written, before it there was nothing to take."""
+    master = Master(parse(valkey.url).endpoint, 0.3)
+    if connected:
+        await master.execute("PING")
+    valkey.pause()
+    started = time.monotonic()
+    with pytest.raises(OutcomeUnknown if connected else StoreUnavailable):
+        await ACTS[act](master)
+    assert 0.25 < time.monotonic() - started < 2.0
+    valkey.resume()
+    assert await master.execute("ECHO", "again") == b"again"
+    await master.close()
+
+
+async def test_who_finds_all_connections_in_use_waits_so_long_and_wrote_nothing(valkey: Server) -> None:
+    master = Master(parse(valkey.url).endpoint, 0.3, connections_max=1)
+    async with master.dedicated():
+        with pytest.raises(StoreUnavailable):
+            await master.execute("PING")
+    assert await master.execute("PING") == b"PONG"
+    await master.close()
