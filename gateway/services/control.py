@@ -37,7 +37,8 @@ ANSWER_WAIT_S = 3.0
 """How long nodes have to answer a control command."""
 
 UserId = Annotated[str, Meta(min_length=1, max_length=64)]
-SessionId = DeviceId = UserId
+SessionId = Annotated[str, Meta(min_length=1, max_length=64)]
+DeviceId = SessionId
 CallId = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 NodeName = Annotated[str, Meta(min_length=1, max_length=128)]
 
