@@ -25,6 +25,7 @@ from gateway.services.context import NodeContext
 from gateway.store import drops, nodes
 from gateway.store.call import Call
 from gateway.store.drops import Drop
+from gateway.store.errors import FunctionMissing, Moved, OutcomeUnknown, StoreUnavailable
 from gateway.store.master import Dedicated
 from gateway.store.store import Store
 
@@ -80,6 +81,10 @@ class Drops:
         Args:
             users: user ids; duplicates count once.
             drop: (user, call id) → the call.
+
+        Raises:
+            StoreUnavailable: nobody was dropped.
+            OutcomeUnknown: some may have been, and what became of their sockets is not known.
         """
         started = time.monotonic()
         places = asyncio.Semaphore(PARALLEL_MAX)
@@ -88,7 +93,14 @@ class Drops:
             async with places, self._all:
                 return await self._perform_one(user, drop)
 
-        parts = await asyncio.gather(*(one(user) for user in dict.fromkeys(users)))
+        outcomes = await asyncio.gather(*(one(user) for user in dict.fromkeys(users)), return_exceptions=True)
+        parts = [outcome for outcome in outcomes if isinstance(outcome, Acknowledgement)]
+        faults = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
+        if faults:
+            fault = next((each for each in faults if not isinstance(each, StoreUnavailable)), faults[0])
+            if isinstance(fault, StoreUnavailable) and parts:
+                raise OutcomeUnknown(f"carried out in part: {fault}") from fault
+            raise fault
         replicas = [part.replicas for part in parts if part.replicas is not None]
         return Acknowledgement(
             sessions_closed=sum(part.sessions_closed for part in parts),
@@ -101,15 +113,29 @@ class Drops:
     async def _perform_one(self, user: str, drop: Callable[[str, str], Call]) -> Acknowledgement:
         call_id = uuid4().hex
         call = drop(user, call_id)
-        # WAIT covers the writes of its own connection only, so the drop and it share one.
-        async with self._store.dedicated(call.place) as connection:
-            dropped, role = await connection.pipelined(call.command, ("ROLE",))
-            _, awaited = drops.parse_dropped(dropped)
-            # A master: its word, its place in the stream of changes, its replicas.
-            replicas = (
-                int(await connection.execute_command("WAIT", 1, 100)) if role[0] == b"master" and role[2] else None
-            )
-            answers, silent = await self._collect(connection, call.place, call_id, awaited)
+        try:
+            return await self._call(call, call_id)
+        except (FunctionMissing, Moved) as error:
+            await self._store.mend(call, error)
+            return await self._call(call, call_id)
+
+    async def _call(self, call: Call, call_id: str) -> Acknowledgement:
+        written = False
+        try:
+            # WAIT covers the writes of its own connection only, so the drop and it share one.
+            async with self._store.dedicated(call.place) as connection:
+                dropped, role = await connection.pipelined(call.command, ("ROLE",))
+                written = True
+                _, awaited = drops.parse_dropped(dropped)
+                # A master: its word, its place in the stream of changes, its replicas.
+                replicas = (
+                    int(await connection.execute_command("WAIT", 1, 100)) if role[0] == b"master" and role[2] else None
+                )
+                answers, silent = await self._collect(connection, call.place, call_id, awaited)
+        except StoreUnavailable as error:
+            if written:
+                raise OutcomeUnknown(f"written, and not known to be carried out: {error}") from error
+            raise
         return Acknowledgement(
             sessions_closed=sum(int(answer["closed"]) for answer in answers),
             nodes_answered=[answer["node"] for answer in answers],

@@ -29,6 +29,9 @@ BLOCKING = frozenset(
 """Commands that may keep their connection waiting."""
 
 
+_UNSENT: Any = object()
+
+
 class StoreUnfit(StoreError):
     """The servers answer, but the gateway cannot live on them.
 
@@ -114,7 +117,7 @@ class Store:
                 raise reply
             return reply
         except StoreUnavailable as error:
-            await self._mend(call, error)
+            await self.mend(call, error)
             return await self.topology.master(call.place).execute(*call.command)
 
     def _carried(self, calls: Sequence[Call]) -> asyncio.Future[list[Any]] | None:
@@ -124,7 +127,7 @@ class Store:
             return None
         return self.bus.ask(calls)
 
-    async def _mend(self, call: Call, error: StoreUnavailable) -> None:
+    async def mend(self, call: Call, error: StoreUnavailable) -> None:
         """Mends what kept a call from being run, so that it can be tried once more; raises what cannot be mended."""
         if isinstance(error, FunctionMissing):
             await functions.load(self.topology.master(call.place))
@@ -144,23 +147,34 @@ class Store:
             StoreUnavailable, OutcomeUnknown, StoreRefused: As the first one that failed; OutcomeUnknown also where
                 some were carried out before the store went away.
         """
-        replies: list[Any] = [None] * len(calls)
-        carried_out = False
+        replies: list[Any] = [_UNSENT] * len(calls)
         for part in self._parts(calls):
             answers = await self._together([calls[index] for index in part])
-            carried_out = carried_out or not all(isinstance(answer, StoreError) for answer in answers)
             for index, answer in zip(part, answers, strict=True):
-                if type(answer) is StoreUnavailable and carried_out:
-                    raise OutcomeUnknown(f"carried out in part: {answer}") from answer
-                if type(answer) in (StoreUnavailable, OutcomeUnknown):
-                    raise answer
                 replies[index] = answer
+            if any(map(_gone, answers)):
+                break
+        else:
+            await self._mend_all(calls, replies)
+        faults = [reply for reply in replies if isinstance(reply, StoreError)]
+        if not faults:
+            return replies
+        fault = next((each for each in faults if isinstance(each, OutcomeUnknown)), faults[0])
+        done = any(reply is not _UNSENT and not isinstance(reply, StoreError) for reply in replies)
+        if isinstance(fault, StoreUnavailable) and done:
+            raise OutcomeUnknown(f"carried out in part: {fault}") from fault
+        raise fault
+
+    async def _mend_all(self, calls: Sequence[Call], replies: list[Any]) -> None:
+        """Runs those calls once more that a mended store carries out."""
         for index, reply in enumerate(replies):
             if isinstance(reply, FunctionMissing | Moved):
-                replies[index] = await self.execute(calls[index])
-            elif isinstance(reply, StoreError):
-                raise reply
-        return replies
+                try:
+                    replies[index] = await self.execute(calls[index])
+                except StoreError as error:
+                    replies[index] = error
+                    if _gone(error):
+                        return
 
     def _parts(self, calls: Sequence[Call]) -> Iterator[list[int]]:
         """The indexes of calls that go together: of one master, and not more than others may have to wait for."""
@@ -190,3 +204,8 @@ class Store:
         """
         async with self.topology.master(partition).dedicated() as connection:
             yield connection
+
+
+def _gone(reply: Any) -> bool:
+    """Whether a reply says that the store has gone, so that the calls behind it need not be tried."""
+    return type(reply) in (StoreUnavailable, OutcomeUnknown)
