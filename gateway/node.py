@@ -55,6 +55,9 @@ SWEEP_S = 30.0
 STOP_WAIT_S = 1.0
 """How long a stop waits for the last disconnects to reach Redis."""
 
+END_WAIT_S = 2.0
+"""How long a stop waits for what runs in the background to end."""
+
 GAUGES = {
     "connections": "open TCP connections on the client port",
     "sessions": "sessions in the hub",
@@ -255,9 +258,7 @@ class Node:
             await self.admin.stop()
         if self._tick_timer is not None:
             self._tick_timer.cancel()
-        for task in tuple(self.context.tasks):
-            task.cancel()
-        await asyncio.gather(*self.context.tasks, return_exceptions=True)
+        await self.context.background.end(END_WAIT_S)
         await self.webhooks.close()
         await self.bus.close()
         await self.store.close()
@@ -283,7 +284,8 @@ class Node:
         last = nodes.bury if whole else nodes.end
         self.bus.call(last(self.store.keys, self.bus.incarnation), buried, urgent=True)
         try:
-            await asyncio.wait_for(done, STOP_WAIT_S)
+            async with asyncio.timeout(STOP_WAIT_S):
+                await done
         except TimeoutError:
             log.warning("the store does not answer: this node's sessions are left to another node's reaper")
 
@@ -321,7 +323,8 @@ class Node:
     def _renewed(self) -> None:
         self.control.reread_settings()
         self.words.reread()
-        self.services.outbox.retry()
+        if self.services.outbox.waits:
+            self.context.spawn(self.services.outbox.retry())
         self.announcing.reread()
 
     def _sample(self, _: object, now: float) -> None:

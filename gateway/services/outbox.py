@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -27,6 +28,9 @@ log = structlog.get_logger(__name__)
 BACKLOG_MAX = 10_000
 BACKLOG_BYTES_MAX = 16 * 1024 * 1024
 """Events, and bytes of their data, kept in memory while the store does not take them; more are lost, and counted."""
+
+RETRY_SLICE = 50
+"""Events that are tried again in one go: all at once would hold up the relays."""
 
 ONLINE, OFFLINE, LOGGED_OUT = "0", "1", "2"
 """What `user:connection_status` says."""
@@ -61,6 +65,7 @@ class Outbox:
         self._backlog: deque[Event] = deque()
         self._backlog_bytes = 0
         self._complained = False
+        self._retrying = False
         self.unchecked = 0
         settings.follow(self._choose)
 
@@ -93,17 +98,23 @@ class Outbox:
         call = events.queue(self._store.keys, event, self._config.webhook_queue_max)
         self._bus.call(call, self._queued, event)
 
-    async def add(self, several: Sequence[Event]) -> None:
-        """Queues events of an admin's act, which is done: what the store does not take is tried later, not raised."""
+    async def add(self, several: Sequence[Event]) -> bool:
+        """Queues events of an admin's act, which is done: what the store does not take is tried later, not raised.
+
+        Returns:
+            Whether the store took them.
+        """
         calls = [events.queue(self._store.keys, event, self._config.webhook_queue_max) for event in several]
         try:
             await self._store.execute_all(calls)
         except StoreError as error:
             for event in several:
                 self._keep(event, error)
-        else:
-            METRICS.webhook_events_queued += len(several)
-            self._wake()
+            return False
+        METRICS.webhook_events_queued += len(several)
+        self._complained = False
+        self._wake()
+        return True
 
     def _queued(self, event: Event, reply: Any) -> None:
         if not isinstance(reply, Exception):
@@ -129,11 +140,31 @@ class Outbox:
             self._complained = True
             log.error("events for the app's server are lost: they cannot be queued", reason=reason)
 
-    def retry(self) -> None:
-        """Queues what the store did not take; called now and then."""
-        waiting, self._backlog, self._backlog_bytes = self._backlog, deque(), 0
-        for event in waiting:
-            self.put(event)
+    @property
+    def waits(self) -> bool:
+        """Whether there is anything that the store did not take."""
+        return bool(self._backlog)
+
+    async def retry(self) -> None:
+        """Queues what the store did not take, some at a time; called now and then."""
+        if self._retrying:
+            return
+        self._retrying = True
+        some: list[Event] = []
+        try:
+            left = len(self._backlog)
+            while left > 0 and self._backlog:
+                some = [self._backlog.popleft() for _ in range(min(RETRY_SLICE, len(self._backlog)))]
+                self._backlog_bytes -= sum(len(event.data) for event in some)
+                left -= len(some)
+                if not await self.add(some):
+                    return
+        except asyncio.CancelledError:
+            # The node stops; what is left is counted.
+            self._backlog.extend(some)
+            raise
+        finally:
+            self._retrying = False
 
     def close(self) -> None:
         """No more tries: what is left is lost, and counted."""

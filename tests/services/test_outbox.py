@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
+
 import pytest
 
 from gateway.metrics import METRICS
@@ -48,6 +51,26 @@ async def test_their_bytes_are_bounded_as_well(valkey: Server, monkeypatch: pyte
                 node.services.outbox.put(message(number, b'"' + b"x" * 900 + b'"').event())
             # The one that crosses the bound is still taken.
             assert METRICS.webhook_events_unqueued == lost + 3
+
+
+async def test_what_waited_goes_out_without_holding_up_the_others(valkey: Server) -> None:
+    async with app_server() as app, Proxy(valkey.url) as proxy:
+        async with running_node(proxy.url, webhook_url=app.url, webhook_send=False, **BRISK) as node:
+            proxy.refuse()
+            await eventually(lambda: not node.bus.up)
+            outbox = node.services.outbox
+            for number in range(5000):
+                outbox.put(message(number).event())
+            longest = 0.0
+            proxy.accept()
+            async with asyncio.timeout(30):
+                while outbox.waits:
+                    started = time.thread_time()
+                    await asyncio.sleep(0)
+                    longest = max(longest, time.thread_time() - started)
+            assert longest < 0.02
+            with valkey.client() as redis:
+                await eventually(lambda: redis.xlen("gw:events") == 5000)
 
 
 async def test_what_a_stopping_node_could_not_queue_is_counted(valkey: Server) -> None:
