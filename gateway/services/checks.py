@@ -162,16 +162,14 @@ class Checks:
             check = self._queue.popleft()
             if check.verdict is not None:
                 continue
+            check.task = self._context.background.begin(self._ask(check), "message check")
+            if check.task is None:
+                return
             self._running += 1
-            check.task = asyncio.get_running_loop().create_task(self._ask(check), name="message check")
-            self._context.tasks.add(check.task)
             check.task.add_done_callback(self._asked)
 
-    def _asked(self, task: asyncio.Task[None]) -> None:
-        self._context.tasks.discard(task)
+    def _asked(self, _: asyncio.Task[None]) -> None:
         self._running -= 1
-        if not task.cancelled() and (fault := task.exception()) is not None:
-            log.error("a message check failed", exc_info=fault)
         self._start()
 
     async def _ask(self, check: _Check) -> None:

@@ -186,16 +186,14 @@ class Sender:
     def _start(self) -> None:
         while self._ready and len(self._running) - self._resting < self._parallel and not self._stopped:
             user = self._ready.popleft()
-            task = asyncio.get_running_loop().create_task(self._drive(user), name="webhook lane")
+            task = self._context.background.begin(self._drive(user), "webhook lane")
+            if task is None:
+                return
             self._running.add(task)
-            self._context.tasks.add(task)
             task.add_done_callback(self._driven)
 
     def _driven(self, task: asyncio.Task[None]) -> None:
         self._running.discard(task)
-        self._context.tasks.discard(task)
-        if not task.cancelled() and (fault := task.exception()) is not None:
-            log.error("sending an event failed", exc_info=fault)
         self._start()
         if len(self._held) <= self._held_max // 2:
             self.wake()

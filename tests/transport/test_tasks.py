@@ -78,7 +78,7 @@ async def relay(node: Node) -> tuple[Counted, set[Any], set[Any]]:
     await eventually(lambda: ready.is_set() or not clients.is_alive())
     assert ready.is_set()
     # What a node does once after its start, beside all messages.
-    await eventually(lambda: not node.context.tasks)
+    await eventually(lambda: not node.context.background.running)
     counted, before = Counted(loop), asyncio.all_tasks()
     start.set()
     async with asyncio.timeout(60):
