@@ -30,6 +30,7 @@ def show(config: Config, credentials: Credentials, node: Node) -> None:
         _line(console, "clients", running.client + PATH, _everywhere(config.client_host))
     if running.admin is not None:
         _line(console, "Server API", running.admin + "/v4", _everywhere(config.admin_host))
+        _line(console, "API docs", running.admin + "/docs", "")
     _line(console, "app key", credentials.app_key, f" (the secret is in {_secret_place(config)})")
     _line(console, "store", *_store(config))
     if running.admin is not None and not is_loopback(config.admin_host):

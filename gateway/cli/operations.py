@@ -32,9 +32,11 @@ curl http://127.0.0.1:8081/v4/user/connection-status/get \\
 - The signature covers neither path nor body: whoever sees one may use it for any call within `signature_window_s`. Keep
   the port on a private address (127.0.0.1 unless told otherwise), use TLS beyond it, switch `replay_cache` on, or send
   `Authorization: Bearer` with an admin token instead: a JSON Web Token by the app secret, with `aud` `<app key>/admin`,
-  `exp`, and `scope` of `read`, `write`, `kick`.
+  `exp`, and `scope`, one string of `read`, `write`, `kick` with spaces between. With PyJWT:
+  `jwt.encode({"aud": f"{app_key}/admin", "exp": time.time() + 3600, "scope": "read write"}, app_secret)`.
 - Rates are counted over all nodes, in a sliding window; over them the answer is 429 with `Retry-After`. What is refused
-  is not counted. Both dialects of an operation share its rate. `rate_limits = false` lifts them.
+  is not counted. Both dialects of an operation share its rate (but for one, see [v1.md](v1.md)).
+  `rate_limits = false` lifts them.
 - Unknown fields are ignored; wrong types and values out of bounds are 400. Naming somebody twice is naming them once.
 - Groups, open and community channels and device push are not served: such paths are 404.
 - 503 means that nothing was written. 504 means that nobody knows; every operation but sending may simply be repeated.

@@ -29,6 +29,8 @@ def test_it_says_what_runs_where_and_keeps_the_secret_to_itself(tmp_path: Path) 
         output = gateway.output
         assert f"ws://127.0.0.1:{gateway.client_port}/v1/connect" in output
         assert f"http://127.0.0.1:{gateway.admin_port}/v4" in output
+        assert httpx.get(f"http://127.0.0.1:{gateway.admin_port}/docs").status_code == 200
+        assert f"http://127.0.0.1:{gateway.admin_port}/docs" in output
         assert json.loads((tmp_path / "data" / "credentials.json").read_text())["app_key"] in output
         assert "data/credentials.json" in output
         assert gateway.secret not in output
