@@ -23,7 +23,8 @@ Every operation is a POST with a JSON object and answers HTTP 200 with `code` 0,
 Sign each call with four headers: `App-Key`, `Nonce` (1 to 64 characters), `Timestamp` (Unix milliseconds) and
 `Signature`, the lower-case hex SHA-1 of app secret + nonce + timestamp. Each may also be named `RC-…`. The signature
 covers neither path nor body: keep this port private, or send `Authorization: Bearer` with an admin token instead: a
-JSON Web Token by the app secret, with `aud` `<app key>/admin`, `exp`, and `scope`, one string of `read`, `write`, `kick`.
+JSON Web Token by the app secret, with `aud` `<app key>/admin`, `exp`, and `scope`, a string of `read`, `write`,
+`kick`.
 
 Rates are counted over the whole cluster; over them the answer is HTTP 429 with `Retry-After`. Unknown paths answer 404
 and other methods 405, both only to calls that are signed. Operations marked as extensions are not in the hosted
