@@ -57,6 +57,8 @@ async def test_before_the_first_recipient_it_is_certain_that_nobody_got_it(
 ) -> None:
     proxy.refuse()
     proxy.cut()
+    # What is written to a connection that is about to be reset may have been read.
+    await eventually(lambda: proxy.connections == 0)
     with pytest.raises(StoreUnavailable):
         await services.messages.send(LARGE, USERS)
     assert await waiting(store, USERS[0]) == 0
