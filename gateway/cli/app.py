@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+import warnings
 from collections.abc import Sequence
 
 from cyclopts import App, CycloptsError, UnusedCliTokensError
@@ -52,6 +53,8 @@ def run(arguments: Sequence[str]) -> int:
     Returns:
         The exit status: 0 success, 1 failed or refused, 2 wrong usage or settings, 130 interrupted.
     """
+    # PyJWT's, about short secrets: `serve` says it once, in words for the person (banner.py).
+    warnings.filterwarnings("ignore", message="The HMAC key is ")
     try:
         status = build()(arguments, exit_on_error=False)
     except CycloptsError:

@@ -18,6 +18,9 @@ from gateway.node import Node
 from gateway.protocol import PATH
 from gateway.store.topology import parse
 
+SECRET_BYTES_SOUND = 32
+"""What RFC 7518 asks of a key of HS256."""
+
 _LABEL = 12
 
 
@@ -42,6 +45,11 @@ def show(config: Config, credentials: Credentials, node: Node) -> None:
     if running.admin is not None and config.v1_enabled and config.v1_app_secret is None:
         console.print(
             "warning: v1 is on and signed with the app's own secret, so its signatures open /v4 too: see v1_app_secret",
+            style="yellow",
+        )
+    if len(credentials.app_secret.encode()) < SECRET_BYTES_SOUND:
+        console.print(
+            f"warning: the app secret is shorter than {SECRET_BYTES_SOUND} bytes: who has a token can try to guess it",
             style="yellow",
         )
     if running.client is not None and running.admin is not None:

@@ -14,6 +14,7 @@ from typing import Any
 
 import httpx
 import pytest
+import websockets.sync.client
 from websockets.asyncio.client import ClientConnection, connect
 
 from gateway.core.claims import ISSUED_AT_MS, sign
@@ -151,6 +152,19 @@ def test_another_number_of_partitions_than_the_deployments_is_refused(tmp_path: 
     assert done.returncode == 1
     assert "set partitions = 16" in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_short_secret_of_old_is_taken_and_warned_of_in_one_line(tmp_path: Path) -> None:
+    with Gateway(tmp_path, GATEWAY_APP_KEY="old-key", GATEWAY_APP_SECRET="14-characters.") as gateway:
+        token = ("token", "alice", "--data-dir", str(tmp_path / "data"))
+        done = run(*token, cwd=tmp_path, GATEWAY_APP_KEY="old-key", GATEWAY_APP_SECRET="14-characters.")
+        assert (done.returncode, done.stderr) == (0, "")
+        url = f"ws://127.0.0.1:{gateway.client_port}/v1/connect"
+        bearer = {"Authorization": f"Bearer {done.stdout.strip()}"}
+        with websockets.sync.client.connect(url, additional_headers=bearer, proxy=None) as client:
+            assert json.loads(client.recv())["type"] == "welcome"
+        assert gateway.output.count("warning: the app secret is shorter than 32 bytes") == 1
+        assert "InsecureKeyLengthWarning" not in gateway.output
 
 
 def test_nodes_that_share_a_redis_need_the_same_credentials(tmp_path: Path, fresh_valkey: Server) -> None:
