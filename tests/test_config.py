@@ -190,6 +190,8 @@ class TestFaults:
             ({"replay_cache": "1", "signature_window_s": "0"}, "replay_cache could never forget one"),
             ({"id_pattern": "[a-"}, "is not a regular expression"),
             ({"id_pattern": ".*"}, "must not match an empty user id"),
+            ({"id_pattern": "[^/]+"}, "must not match user ids with a line break"),
+            ({"id_pattern": "(?s).{6,36}"}, "must not match user ids with a line break"),
             ({"node_id": "a.b"}, "must be 1 to 64 letters"),
         ],
     )

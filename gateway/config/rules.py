@@ -54,7 +54,20 @@ def _id_pattern(config: Config) -> str | None:
         pattern = re.compile(config.id_pattern)
     except re.error as error:
         return f"is not a regular expression: {error}"
-    return "must not match an empty user id" if pattern.fullmatch("") else None
+    if pattern.fullmatch(""):
+        return "must not match an empty user id"
+    # Ids stand in payloads and names that line breaks part: whoever chose such an id could forge others' messages.
+    if any(map(pattern.fullmatch, _PARTED_IDS)):
+        return "must not match user ids with a line break, as [^/]+ does: [^/\\n]+ does not"
+    return None
+
+
+_PARTED_IDS = [
+    fill * (length // 2) + "\n" + fill * (length - length // 2 - 1)
+    for fill in "aA1"
+    for length in (1, 2, 3, 6, 8, 16, 32, 36, 64)
+]
+"""In the lengths that patterns ask for."""
 
 
 def _origins(config: Config) -> str | None:
