@@ -137,8 +137,9 @@ class Master:
             # The pool itself times the wait for a free connection; the rest is for connecting and the greeting.
             async with asyncio.timeout(2 * self._timeout_s):
                 return await self._pool.get_connection()  # type: ignore[no-untyped-call]
-        except (TimeoutError, RedisTimeoutError) as error:
-            raise StoreUnavailable("Redis is away: it does not let anybody connect in time") from error
+        except (RedisConnectionError, RedisTimeoutError, OSError, RuntimeError) as error:
+            # However a connection ended that was only being greeted: of the call nothing was written.
+            raise StoreUnavailable(f"Redis is away: {str(error) or 'nobody can connect in time'}") from error
 
     async def close(self) -> None:
         await self._pool.aclose()
