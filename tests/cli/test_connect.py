@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import contextlib
 import os
 import pty
 import re
@@ -252,8 +253,15 @@ class Terminal:
                 self.output += os.read(self._master, 65536).decode(errors="replace")
 
     def close(self) -> int:
+        deadline = time.monotonic() + START_DEADLINE_S
         try:
-            return self.process.wait(10)
+            # A terminal that nobody reads may keep its program from writing its last words, and so from ending.
+            while self.process.poll() is None:
+                assert time.monotonic() < deadline, f"it does not end: {self.output!r}"
+                if select.select([self._master], [], [], 0.1)[0]:
+                    with contextlib.suppress(OSError):
+                        self.output += os.read(self._master, 65536).decode(errors="replace")
+            return self.process.returncode
         finally:
             self.process.kill()
             self.process.wait()
