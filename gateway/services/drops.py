@@ -25,7 +25,7 @@ from gateway.services.context import NodeContext
 from gateway.store import drops, nodes
 from gateway.store.call import Call
 from gateway.store.drops import Drop
-from gateway.store.errors import FunctionMissing, Moved, OutcomeUnknown, StoreUnavailable
+from gateway.store.errors import Forbidden, FunctionMissing, Moved, OutcomeUnknown, StoreError, StoreUnavailable
 from gateway.store.master import Dedicated
 from gateway.store.store import Store
 
@@ -124,13 +124,12 @@ class Drops:
         try:
             # WAIT covers the writes of its own connection only, so the drop and it share one.
             async with self._store.dedicated(call.place) as connection:
-                dropped, role = await connection.pipelined(call.command, ("ROLE",))
+                dropped, role = await connection.answers((call.command, ("ROLE",)))
+                if isinstance(dropped, StoreError):
+                    raise dropped
                 written = True
                 _, awaited = drops.parse_dropped(dropped)
-                # A master: its word, its place in the stream of changes, its replicas.
-                replicas = (
-                    int(await connection.execute_command("WAIT", 1, 100)) if role[0] == b"master" and role[2] else None
-                )
+                replicas = await _replicas(connection, role)
                 answers, silent = await self._collect(connection, call.place, call_id, awaited)
         except StoreUnavailable as error:
             if written:
@@ -161,6 +160,17 @@ class Drops:
             elif not missing & await live_nodes(self._store):
                 break
         return answers, sorted(missing)
+
+
+async def _replicas(connection: Dedicated, role: Any) -> int | None:
+    """How many replicas have what this connection wrote; None where there is none, or where nobody may ask."""
+    # A master: its word, its place in the stream of changes, its replicas.
+    if isinstance(role, StoreError) or role[0] != b"master" or not role[2]:
+        return None
+    try:
+        return int(await connection.execute_command("WAIT", 1, 100))
+    except Forbidden:
+        return None
 
 
 def poll_s(store: Store) -> float:

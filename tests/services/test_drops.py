@@ -67,3 +67,13 @@ async def test_a_drop_that_was_written_is_not_said_to_be_undone(fresh_valkey: Se
         with pytest.raises(OutcomeUnknown, match="written"):
             await Services.over(store, config(), CREDENTIALS).bans.ban(["alice"], minutes=None)
         assert await acts.raw("alice", "HGET", store.keys.user("alice").user, "ban_until") == b"0"
+
+
+async def test_a_drop_is_acknowledged_where_nobody_may_ask_for_replicas(fresh_valkey: Server) -> None:
+    async with limited(fresh_valkey, "alice") as store:
+        with fresh_valkey.client() as client:
+            client.execute_command("ACL", "SETUSER", "default", "-role", "-wait")
+        done = await Services.over(store, config(), CREDENTIALS).bans.ban(["alice"], minutes=None)
+        assert done.replicas is None
+        acts = Acts(store)
+        assert await acts.raw("alice", "HGET", store.keys.user("alice").user, "ban_until") == b"0"
