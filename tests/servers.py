@@ -200,10 +200,19 @@ def valkey_binary() -> str:
 
 def redis7_binary() -> str:
     """Debian's redis-server; where it is missing the test is skipped, in CI it fails."""
-    found = shutil.which("redis-server")
+    return _binary("redis-server")
+
+
+def chromium_binary() -> str:
+    """Debian's chromium, the same way."""
+    return _binary("chromium")
+
+
+def _binary(name: str) -> str:
+    found = shutil.which(name)
     if found:
         return found
-    problem = "redis-server is missing: install the Debian package redis-server"
+    problem = f"{name} is missing: install the Debian package {name}"
     if os.environ.get("CI"):
         pytest.fail(problem, pytrace=False)
     pytest.skip(problem)

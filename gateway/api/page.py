@@ -16,7 +16,7 @@ _STYLE = """
   --mark: #0b6bcb; --note: #ad5700 }
 @media (prefers-color-scheme: dark) { :root { --ink: #edeef0; --soft: #a1a4ab; --line: #363a3f; --back: #111113;
   --code: #1d1e22; --mark: #70b8ff; --note: #ffa057 } }
-* { box-sizing: border-box }
+* { box-sizing: border-box } [hidden] { display: none !important }
 body { margin: 0; font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--back);
   display: grid; grid-template-columns: 19rem minmax(0, 1fr) }
 nav { position: sticky; top: 0; height: 100vh; overflow: auto; padding: 1rem; border-right: 1px solid var(--line);
