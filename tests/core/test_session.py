@@ -198,7 +198,7 @@ class TestRate:
 
 
 class TestGate:
-    """hard-cases: "Gaps": reads and writes nothing until the barrier is answered."""
+    """After a gap: reads and writes nothing until the barrier is answered."""
 
     def test_while_shut_nothing_is_taken_and_nothing_is_said(self) -> None:
         session, wire, taker = live()
@@ -357,7 +357,7 @@ class TestFence:
 
 
 class TestReplay:
-    """hard-cases: "Replay against live pushes"."""
+    """A replay is not overtaken by live pushes."""
 
     def test_live_pushes_pass_each_once_and_in_order(self) -> None:
         session, _, _ = live()
