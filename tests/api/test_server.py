@@ -6,20 +6,16 @@ import logging
 import signal
 import socket
 import ssl
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import httpx
 import orjson
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from gateway.api.server import FIELDS_MAX, HEAD_BYTES_MAX, REQUESTS_A_TURN, AdminServer
 from gateway.config import Config
+from tests.certificates import self_signed
 
 
 async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -122,29 +118,6 @@ async def test_a_certificate_that_cannot_be_read_stops_the_start(tmp_path: Path)
     server = AdminServer(app, Config(admin_host="0.0.0.0", admin_port=0, tls_cert=missing, tls_key=missing))
     with pytest.raises(OSError, match="admin port"):
         await server.start()
-
-
-def self_signed(directory: Path) -> tuple[Path, Path]:
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - timedelta(minutes=1))
-        .not_valid_after(now + timedelta(minutes=10))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    paths = directory / "cert.pem", directory / "key.pem"
-    paths[0].write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    paths[1].write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
-    return paths
 
 
 @pytest.mark.parametrize(
