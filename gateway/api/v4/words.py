@@ -108,8 +108,8 @@ class Listed(Result):
     "/v4/profanity-word/batch/add",
     scope=WRITE,
     errors=(TOO_MANY_WORDS,),
-    note="Every node is told and binds at once, at the latest when it next renews its lease; an empty replacement counts "
-    "as none; 50 words a call of at most 32 characters, words_max (1,000) in all.",
+    note="Every node is told and binds at once, at the latest when it next renews its lease; an empty replacement "
+    "counts as none; 50 words a call of at most 32 characters, words_max (1,000) in all.",
     example={"words": [{"word": "damn", "replacement": "****"}, {"word": "scam"}]},
 )
 async def add(services: Services, asked: NewWords) -> Added:
