@@ -1,0 +1,1 @@
+"""Messages of the app's server: sent, recalled, changed, looked up."""
