@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
-import platform
 import signal
 import statistics
 import subprocess
@@ -30,6 +29,7 @@ from gateway.cli import record
 from gateway.config import Credentials
 from loadtest.figures import SAMPLES, Service, connect, pin, service
 from loadtest.http import Caller, request
+from loadtest.machine import pinned
 
 CONNECTIONS = 50
 LISTED = 1000
@@ -225,13 +225,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=3, help="runs of which the best counts")
     parser.add_argument("--json", type=Path, default=None, help="also write the figures to this file")
     options = parser.parse_args()
-    cores = sorted(os.sched_getaffinity(0))
-    pinned = len(cores) > 1
-    if pinned:
-        os.sched_setaffinity(0, {cores[1]})
-    core = cores[0] if pinned else None
-    print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
-    print("service on one core, generator on another" if pinned else "ONE core for everything: not comparable")
+    core = pinned()
     figures: dict[str, dict[str, float]] = {}
     with bare(core) as limit, gateway(core) as running:
         # In turns, so that a noisy neighbour is one for both.

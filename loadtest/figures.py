@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -32,6 +31,7 @@ from gateway.core.claims import ISSUED_AT_MS, sign
 from gateway.services.services import Services
 from gateway.store.embedded import find
 from gateway.store.store import Store
+from loadtest.machine import pinned
 from loadtest.wire import Wire
 
 USERS = 100
@@ -289,13 +289,7 @@ def main() -> None:
     parser.add_argument("--kicks", type=int, default=200, help="kicks, one after another")
     parser.add_argument("--json", type=Path, default=None, help="also write the figures to this file")
     options = parser.parse_args()
-    cores = sorted(os.sched_getaffinity(0))
-    pinned = len(cores) > 1
-    if pinned:
-        os.sched_setaffinity(0, {cores[1]})
-    print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
-    print("service on one core, generator on another" if pinned else "ONE core for everything: not comparable")
-    core = cores[0] if pinned else None
+    core = pinned()
     with service(core) as running:
         figures = uvloop.run(measure(running, options))
     with bare(core) as limit:
