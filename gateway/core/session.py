@@ -172,7 +172,7 @@ class Session:
         early: broadcasts that are in no inbox and came before the session was let in; None = there were none.
         heard: up to where the session has, or need not have, such broadcasts; None = it was not let in yet.
         echoes: whether the user has another device, so that what this one sends is echoed.
-        pending: store calls outstanding on this session's behalf.
+        pending: store calls outstanding on the session's behalf.
     """
 
     __slots__ = (
@@ -384,7 +384,7 @@ class Session:
         return True
 
     def pass_over(self, place: StreamId) -> None:
-        """An inbox entry that this session sent itself: it has it already."""
+        """An inbox entry that came from the client itself, which has it already."""
         if not self.catching_up and place > self.forwarded:
             self.forwarded = place
 

@@ -104,7 +104,7 @@ class Inbox:
         if session.device is None or epoch != session.epoch:
             return
         if place > session.forwarded:
-            raise Refusal(Code.MALFORMED, "$.cursor: beyond what was sent to this session")
+            raise Refusal(Code.MALFORMED, "$.cursor: beyond what was sent on this connection")
         self._context.bus.tell(
             messages.ack(
                 self._context.keys,

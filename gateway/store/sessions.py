@@ -74,7 +74,7 @@ def connect(
     since: tuple[str, str] | None,
     retention_ms: int,
 ) -> Call:
-    """May this session live; if so it does from here on.
+    """May the session live; if so it does from here on.
 
     The reply is ``[0, connected_at, epoch, start, head, recovered, muted, order, others, broadcast_seen]`` or
     ``[code, until]``.

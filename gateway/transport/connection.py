@@ -301,7 +301,7 @@ class Connection(asyncio.Protocol):
         elif opcode is Opcode.BINARY:
             session.cut(Closing.of(codes.UNSUPPORTED, "binary frames are not understood"))
         elif opcode is Opcode.CLOSE:
-            # The library has already answered it; nothing of this session passes any more.
+            # The library has already answered it; nothing of the session passes any more.
             self._ended_by_peer(session)
 
     def _ended_by_peer(self, session: Session) -> None:

@@ -60,7 +60,7 @@ local function replay_start(keys, user_epoch, floor, device, since_epoch, since_
   return start, recovered and 1 or 0
 end
 
--- connect: may this session live, and if so it does from here on.
+-- connect: may a session live, and if so it does from here on.
 -- KEYS user, sessions, at (this incarnation's), revoked, inbox, ack, online
 -- ARGS user, session, incarnation, device, platform, issued_at, jti, address, device policy, sessions limit,
 --      since epoch, since id, retention ms, node channel prefix, watch channel
