@@ -103,13 +103,18 @@ def test_words_are_found_within_strings_and_not_across_them() -> None:
 )
 def test_the_largest_bodies_do_not_hold_up_the_others(body: bytes) -> None:
     words = Lexicon([Word("a", "*"), Word("\u4e2d\u4e2d"), *(Word(f"word {number}") for number in range(1000))])
-    took = []
-    for _ in range(3):
+    ratios = []
+    for _ in range(8):
         started = time.thread_time()
         words.clean(body)
-        took.append(time.thread_time() - started)
+        took = time.thread_time() - started
+        # The machine is shared: a plain loop of the same moment (14 ms at rest) tells how fast it is now.
+        started = time.thread_time()
+        sum(number & 1 for number in range(200_000))
+        ratios.append(took / (time.thread_time() - started))
     assert len(body) > 100_000
-    assert min(took) < 0.025
+    # 25 ms at rest; three times as much and more before strings were looked at in one go.
+    assert min(ratios) < 1.8
 
 
 def slowly(words: dict[str, str], text: str) -> str:
