@@ -1,20 +1,21 @@
-"""One client connection's session: its states, which command is allowed in which, and what it may still say.
+"""One client connection's session: what it takes in each of its states, and what it may still say.
 
 Sans-I/O, with the verbs of the websockets library: the shell feeds ``receive_text``, writes what ``data_to_send``
-returns and asks ``close_expected``. Everything that changes a session's state is in this file.
+returns and asks ``close_expected``. Everything that changes a session's state is in this file, and goes by the tables
+in states.py.
 """
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import msgspec
 from msgspec import Struct
 
 from gateway.core.close import Closing, Refusal
 from gateway.core.limits import TokenBucket
+from gateway.core.states import RULES, TRANSITIONS, Event, State
 from gateway.metrics import METRICS
 from gateway.protocol import codes, commands, replies
 from gateway.protocol.codes import Code
@@ -24,85 +25,6 @@ StreamId = tuple[int, int]
 
 START: StreamId = (0, 0)
 
-
-class State(enum.IntEnum):
-    """Where a session is in its life."""
-
-    AWAITING_TOKEN = 0
-    JOINING = 1
-    LIVE = 2
-    FENCED = 3
-    ENDED = 4
-
-
-class Event(enum.IntEnum):
-    """What moves it on."""
-
-    TOKEN_ACCEPTED = 0
-    ADMITTED = 1
-    LINK_BROKEN = 2
-    RECLAIMED = 3
-    CUT = 4
-
-
-TRANSITIONS: dict[tuple[State, Event], State] = {
-    (State.AWAITING_TOKEN, Event.TOKEN_ACCEPTED): State.JOINING,
-    (State.JOINING, Event.ADMITTED): State.LIVE,
-    # The link to the session's partition broke: a drop may have been published that nobody heard. Until `reclaim`
-    # has answered, nothing passes.
-    (State.LIVE, Event.LINK_BROKEN): State.FENCED,
-    (State.FENCED, Event.LINK_BROKEN): State.FENCED,
-    (State.FENCED, Event.RECLAIMED): State.LIVE,
-    (State.AWAITING_TOKEN, Event.CUT): State.ENDED,
-    (State.JOINING, Event.CUT): State.ENDED,
-    (State.LIVE, Event.CUT): State.ENDED,
-    (State.FENCED, Event.CUT): State.ENDED,
-}
-
-
-class Rule(NamedTuple):
-    """When a command is allowed, and what it takes from the session's rate.
-
-    Attributes:
-        cost: for the command.
-        each: for every user it names (or, a list of friends, may answer with): each is a call to the store.
-    """
-
-    states: frozenset[State]
-    cost: float
-    each: float = 0.0
-
-
-_LIVE = frozenset({State.LIVE})
-_ANY = frozenset({State.AWAITING_TOKEN, State.JOINING, State.LIVE})
-
-RULES: dict[type, Rule] = {
-    commands.Auth: Rule(frozenset({State.AWAITING_TOKEN}), 0.0),
-    commands.Send: Rule(_LIVE, 1.0),
-    commands.Ack: Rule(_LIVE, 0.1),
-    commands.Refresh: Rule(_LIVE, 5.0),
-    commands.Watch: Rule(_LIVE, 1.0, 0.25),
-    commands.Unwatch: Rule(_LIVE, 1.0, 0.25),
-    commands.BlocklistAdd: Rule(_LIVE, 2.0),
-    commands.BlocklistRemove: Rule(_LIVE, 2.0),
-    commands.BlocklistCheck: Rule(_LIVE, 2.0),
-    commands.BlocklistList: Rule(_LIVE, 2.0),
-    commands.AllowlistEnable: Rule(_LIVE, 2.0),
-    commands.AllowlistDisable: Rule(_LIVE, 2.0),
-    commands.AllowlistStatus: Rule(_LIVE, 1.0),
-    commands.AllowlistAdd: Rule(_LIVE, 2.0),
-    commands.AllowlistRemove: Rule(_LIVE, 2.0),
-    commands.AllowlistList: Rule(_LIVE, 2.0),
-    commands.FriendsList: Rule(_LIVE, 2.0, 0.1),
-    commands.FriendsCheck: Rule(_LIVE, 2.0),
-    commands.UserGet: Rule(_LIVE, 1.0, 0.25),
-    commands.SessionsList: Rule(_LIVE, 2.0),
-    commands.SessionsDrop: Rule(_LIVE, 2.0),
-    commands.Ping: Rule(_ANY, 0.1),
-}
-
-RETRY_COST = 10.0
-"""A send marked ``retry`` searches the inbox, so it counts as ten sends."""
 
 FLOOD_REFUSALS_MAX = 200
 """Commands refused by the rate, in a row, after which the connection closes with 4003."""

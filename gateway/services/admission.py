@@ -7,7 +7,8 @@ from typing import Any
 
 from gateway.core.claims import Claims, Verifier
 from gateway.core.close import Closing, Refusal
-from gateway.core.session import Event, Session, State
+from gateway.core.session import Session
+from gateway.core.states import Event, State
 from gateway.metrics import METRICS
 from gateway.protocol import codes, commands, pushes, replies
 from gateway.protocol.codes import Code

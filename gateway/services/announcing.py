@@ -12,7 +12,8 @@ from bisect import bisect_right
 from collections import deque
 from typing import Any
 
-from gateway.core.session import START, Session, State, StreamId
+from gateway.core.session import START, Session, StreamId
+from gateway.core.states import State
 from gateway.metrics import METRICS
 from gateway.services.context import NodeContext
 from gateway.store import broadcasts

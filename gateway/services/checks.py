@@ -17,7 +17,8 @@ from msgspec import Struct
 
 from gateway.core.close import Refusal
 from gateway.core.content import body_of
-from gateway.core.session import Session, State
+from gateway.core.session import Session
+from gateway.core.states import State
 from gateway.metrics import METRICS
 from gateway.protocol import commands
 from gateway.protocol.codes import Code

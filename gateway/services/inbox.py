@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from gateway.core.close import Refusal
-from gateway.core.session import Session, State, StreamId
+from gateway.core.session import Session, StreamId
+from gateway.core.states import State
 from gateway.metrics import METRICS
 from gateway.protocol import commands
 from gateway.protocol.codes import Code

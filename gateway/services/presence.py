@@ -10,7 +10,8 @@ import orjson
 from msgspec import Struct
 
 from gateway.core.close import Refusal
-from gateway.core.session import Session, State
+from gateway.core.session import Session
+from gateway.core.states import State
 from gateway.metrics import METRICS
 from gateway.protocol import commands, pushes, replies
 from gateway.protocol.codes import Code

@@ -12,7 +12,8 @@ from typing import Any
 import msgspec
 
 from gateway.core.close import Refusal
-from gateway.core.session import RETRY_COST, Session, State
+from gateway.core.session import Session
+from gateway.core.states import RETRY_COST, State
 from gateway.core.words import Blocked, Lexicon
 from gateway.metrics import METRICS
 from gateway.protocol import commands, replies

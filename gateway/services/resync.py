@@ -8,7 +8,8 @@ from typing import Any
 import structlog
 
 from gateway.core.close import Closing
-from gateway.core.session import Session, State
+from gateway.core.session import Session
+from gateway.core.states import State
 from gateway.metrics import METRICS
 from gateway.protocol import codes
 from gateway.protocol.codes import Code

@@ -17,6 +17,7 @@ import hiredis
 import structlog
 
 from gateway.metrics import METRICS
+from gateway.store.endpoint import Endpoint
 from gateway.store.errors import UNSETTLED, FunctionMissing, OutcomeUnknown, StoreRefused, StoreUnavailable, judge
 
 log = structlog.get_logger(__name__)
@@ -42,26 +43,6 @@ EXPECTED = (OSError, TimeoutError, StoreRefused, StoreUnavailable, OutcomeUnknow
 """What may come of connecting."""
 
 _NOTHING: Any = object()
-
-
-class Endpoint(NamedTuple):
-    """Where a Redis server is and how to be let in.
-
-    Attributes:
-        ssl: the TLS context, None = no TLS.
-        authorities: the file of certificate authorities that the context trusts beside the system's.
-    """
-
-    host: str | None
-    port: int
-    path: str | None
-    username: str | None
-    password: str | None
-    ssl: Any
-    authorities: str | None = None
-
-    def __str__(self) -> str:
-        return self.path or f"{self.host}:{self.port}"
 
 
 class LinkTimes(NamedTuple):

@@ -15,8 +15,9 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from gateway.store.endpoint import Endpoint
 from gateway.store.errors import OutcomeUnknown, StoreError, StoreUnavailable, judge
-from gateway.store.link import Endpoint, Part
+from gateway.store.link import Part
 
 
 class Dedicated:

@@ -6,9 +6,9 @@ import ssl
 from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
+from gateway.store.endpoint import Endpoint
 from gateway.store.errors import OutcomeUnknown, StoreRefused, StoreUnavailable
 from gateway.store.keys import SLOTS, Keys
-from gateway.store.link import Endpoint
 from gateway.store.master import Master
 
 SCHEMES = ("redis", "rediss", "unix", "redis+cluster", "rediss+cluster")

@@ -13,7 +13,8 @@ from websockets.http11 import Request, Response
 from websockets.protocol import CLOSED, CLOSING, CONNECTING, OPEN, Event
 
 from gateway.core.close import Closing, Refusal
-from gateway.core.session import Session, State
+from gateway.core.session import Session
+from gateway.core.states import State
 from gateway.metrics import METRICS
 from gateway.protocol import codes
 from gateway.protocol.codes import Code

@@ -15,7 +15,8 @@ from websockets.http11 import Request
 from gateway.config import Config
 from gateway.core.close import Closing, Refusal
 from gateway.core.limits import TokenBucket
-from gateway.core.session import Handler, Session, SessionLimits, State
+from gateway.core.session import Handler, Session, SessionLimits
+from gateway.core.states import State
 from gateway.core.timers import TimerWheel
 from gateway.protocol import codes, pushes
 from gateway.protocol.codes import Code

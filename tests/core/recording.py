@@ -6,7 +6,8 @@ import orjson
 from msgspec import Struct
 
 from gateway.core.close import Closing, Refusal
-from gateway.core.session import Event, Handler, Session, SessionLimits, State
+from gateway.core.session import Handler, Session, SessionLimits
+from gateway.core.states import Event, State
 from gateway.protocol import commands
 
 LIMITS = SessionLimits(send_rate_per_s=0.0, send_burst=1.0, bad_commands_max=3, outbound_bytes_max=10_000)

@@ -1,7 +1,8 @@
 """The hub: sessions by id and by user."""
 
 from gateway.core.hub import Hub
-from gateway.core.session import Session, State
+from gateway.core.session import Session
+from gateway.core.states import State
 from tests.core.recording import session_in
 
 

@@ -9,17 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core.close import Closing, Refusal
-from gateway.core.session import (
-    FLOOD_REFUSALS_MAX,
-    PENDING_MAX,
-    RULES,
-    TRANSITIONS,
-    Event,
-    Gate,
-    Session,
-    SessionLimits,
-    State,
-)
+from gateway.core.session import FLOOD_REFUSALS_MAX, PENDING_MAX, Gate, Session, SessionLimits
+from gateway.core.states import RULES, TRANSITIONS, Event, State
 from gateway.protocol import codes, commands, examples, schema
 from tests.core.recording import LIMITS, Taker, live, said, session_in
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from gateway.store import messages
+from gateway.store.endpoint import Endpoint
 from gateway.store.errors import OutcomeUnknown, StoreRefused, StoreUnavailable
-from gateway.store.link import Endpoint
 from gateway.store.topology import parse
 from tests.proxy import Proxy
 from tests.servers import Server
