@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -25,7 +24,7 @@ CHECK = "direct_channel:pre_messaging"
 @asynccontextmanager
 async def checking(server: Server, **changes: Any) -> AsyncIterator[tuple[AppServer, Node]]:
     """A node that asks, and whom it asks."""
-    settings: dict[str, Any] = {"webhook_events": (CHECK,), "webhook_timeout_s": 0.3} | changes
+    settings: dict[str, Any] = {"webhook_events": (CHECK,)} | changes
     async with app_server() as app, running_node(server.url, webhook_url=app.url, **settings) as node:
         yield app, node
 
@@ -128,7 +127,7 @@ async def test_two_failed_tries_and_then_a_yes(valkey: Server) -> None:
     "answer", [None, (500, {"pass": 1}), (200, {}), (200, {"pass": 3}), (200, [1]), (200, {"pass": True})]
 )
 async def test_without_an_answer_that_counts_nothing_is_stored(valkey: Server, answer: Answer) -> None:
-    async with checking(valkey) as (app, node):
+    async with checking(valkey, webhook_timeout_s=0.3) as (app, node):
         alice, _ = await pair(node)
         app.answer = lambda _: answer
         before = METRICS.checks_unanswered
@@ -149,9 +148,9 @@ async def test_a_ban_does_not_wait_for_checks_and_lets_nothing_pass_afterwards(v
             await alice.say({"type": "send", "id": f"c{number}", "to": "bob", "body": number})
         await eventually(lambda: len(app.requests) == 8)
         before = METRICS.checks_discarded
-        started = time.monotonic()
-        done = await node.services.bans.ban(["alice"], minutes=5, reason="spam")
-        assert time.monotonic() - started < 1.0
+        # Far less than a check may take.
+        async with asyncio.timeout(10):
+            done = await node.services.bans.ban(["alice"], minutes=5, reason="spam")
         assert (done.sessions_closed, done.nodes_silent) == (1, [])
         assert METRICS.checks_discarded == before + 12
         hanging = False

@@ -18,7 +18,11 @@ from tests.servers import Server
 from tests.waiting import eventually
 
 QUICK = {"webhook_timeout_s": 0.3, "webhook_backoff_s": 0.02, "webhook_pause_s": 0.3}
-"""Deadlines that a test can wait for."""
+"""Deadlines that a test can wait for. Where the receiver answers, a machine that stands still for longer than the
+timeout has the event told twice."""
+
+PROMPT = {"webhook_backoff_s": 0.02, "webhook_pause_s": 0.3}
+"""Short pauses only, for tests in which no answer is waited for in vain."""
 
 STATUS, SEND = "user:connection_status", "message:send"
 
@@ -186,7 +190,7 @@ async def test_the_older_forms_go_to_their_own_addresses(valkey: Server) -> None
 
 
 async def test_a_receiver_that_fails_twice_gets_the_event_a_third_time(valkey: Server) -> None:
-    async with app_server() as app, running_node(valkey.url, webhook_url=app.url, **QUICK) as node:
+    async with app_server() as app, running_node(valkey.url, webhook_url=app.url, **PROMPT) as node:
         app.answer = lambda _: (500, "no") if len(app.requests) < 3 else (200, "yes")
         before = METRICS.webhook_events_told
         await login(node, "alice")
@@ -199,7 +203,7 @@ async def test_a_receiver_that_fails_twice_gets_the_event_a_third_time(valkey: S
 
 
 async def test_an_event_that_is_refused_every_time_is_shelved_and_others_go_on(valkey: Server) -> None:
-    async with app_server() as app, running_node(valkey.url, webhook_url=app.url, **QUICK) as node:
+    async with app_server() as app, running_node(valkey.url, webhook_url=app.url, **PROMPT) as node:
         app.answer = lambda request: (400, {}) if request.data["userId"] == "alice" else (200, {})
         before = METRICS.webhook_events_given_up
         await login(node, "alice")
@@ -237,12 +241,11 @@ async def test_a_receiver_that_hangs_slows_no_message_and_loses_none(valkey: Ser
         app.answer = lambda _: None if hanging else (200, {})
         alice = await login(node, "alice")
         pauses = METRICS.webhook_pauses
-        slowest = 0.0
+        failed = METRICS.webhook_tries_failed
         for number in range(200):
-            started = time.monotonic()
             assert (await alice.send("alice", number))["type"] == "sent"
-            slowest = max(slowest, time.monotonic() - started)
-        assert slowest < 0.25
+        # A message that waited for the receiver would have waited for at least one try to end, each of the 200.
+        assert METRICS.webhook_tries_failed < failed + 100
         await eventually(lambda: METRICS.webhook_pauses > pauses)
         hanging = False
         app.requests.clear()
@@ -254,7 +257,7 @@ async def test_a_receiver_that_is_down_for_long_gets_everything_when_it_is_back(
     async with app_server() as app:
         await app.stop()
         given_up = METRICS.webhook_events_given_up
-        async with running_node(valkey.url, webhook_url=app.url, **QUICK) as node:
+        async with running_node(valkey.url, webhook_url=app.url, **PROMPT) as node:
             alice = await login(node, "alice")
             pauses = METRICS.webhook_pauses
             # Longer than all tries of one event take.
@@ -271,7 +274,7 @@ async def test_a_full_queue_drops_the_oldest_and_counts_them(valkey: Server) -> 
         await app.stop()
         lost = METRICS.webhook_events_overflowed
         settings = {"webhook_url": app.url, "webhook_queue_max": 100, "webhook_events": (SEND,)}
-        async with running_node(valkey.url, **settings, **QUICK) as node:
+        async with running_node(valkey.url, **settings, **PROMPT) as node:
             alice = await login(node, "alice")
             for number in range(450):
                 await alice.send("alice", number)
@@ -300,7 +303,7 @@ async def test_what_a_killed_node_queued_and_its_users_ends_are_told_by_another(
                 await eventually(lambda: redis.xlen("gw:events") == 2)
             assert app.requests == []
             doomed.kill()
-            async with running_node(valkey.url, node_id="heir", webhook_url=app.url, **BRISK, **QUICK):
+            async with running_node(valkey.url, node_id="heir", webhook_url=app.url, **BRISK, **PROMPT):
                 [message] = await told(app, SEND, 1)
                 assert message.data["content"] == "last words"
                 requests = await told(app, STATUS, 2, 15)
@@ -322,7 +325,7 @@ async def test_what_a_killed_node_had_under_way_is_told_by_another(valkey: Serve
             doomed.kill()
         hanging = False
         async with running_node(valkey.url, node_id="heir", **settings | QUICK):
-            _, again = await told(app, SEND, 2, 15)
+            _, again, *_ = await told(app, SEND, 2, 15)
             assert again.data["content"] == "under way"
 
 
@@ -342,7 +345,7 @@ async def test_what_a_stopping_node_had_under_way_is_taken_over_at_once(valkey: 
 
 async def test_an_end_that_the_store_did_not_take_is_told_when_it_is_back(valkey: Server) -> None:
     async with app_server() as app, Proxy(valkey.url) as proxy:
-        async with running_node(proxy.url, webhook_url=app.url, **BRISK, **QUICK) as node:
+        async with running_node(proxy.url, webhook_url=app.url, **BRISK, **PROMPT) as node:
             alice = await login(node, "alice")
             await told(app, STATUS, 1)
             proxy.refuse()
@@ -356,12 +359,15 @@ async def test_an_end_that_the_store_did_not_take_is_told_when_it_is_back(valkey
 
 async def test_a_session_that_others_took_for_gone_is_told_online_again(valkey: Server) -> None:
     async with app_server() as app:
-        settings: dict[str, Any] = {"webhook_url": app.url, **BRISK, **QUICK}
+        settings: dict[str, Any] = {"webhook_url": app.url, **BRISK, **PROMPT}
         async with node_process(valkey.url, "frozen", **settings) as frozen:
             async with running_node(valkey.url, node_id="watcher", **settings) as watcher:
                 token = await watcher.services.tokens.issue("alice", "Alice")
                 await login(frozen, "alice", token=token)
                 await told(app, STATUS, 1)
+                # A node that stands still before it has read the answer tells the event again.
+                with valkey.client() as redis:
+                    await eventually(lambda: redis.xlen("gw:events") == 0)
                 frozen.freeze()
                 await told(app, STATUS, 2, 10)
                 frozen.thaw()
