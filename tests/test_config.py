@@ -271,6 +271,8 @@ class TestCredentials:
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
         assert json.loads(file.read_text()) == {"app_key": made.app_key, "app_secret": made.app_secret}
         assert len(made.app_secret) >= 40
+        # A command line would take what begins with a dash for a flag.
+        assert made.app_secret.isalnum()
         assert Credentials.load_or_create(file.parent, Config()) == made
         assert os.listdir(file.parent) == ["credentials.json"]
 

@@ -84,7 +84,7 @@ def _create_credentials(path: Path) -> None:
         fcntl.flock(directory, fcntl.LOCK_EX)
         if path.exists():
             return
-        content = json.dumps({"app_key": secrets.token_hex(8), "app_secret": secrets.token_urlsafe(32)}, indent=2)
+        content = json.dumps({"app_key": secrets.token_hex(8), "app_secret": secrets.token_hex(32)}, indent=2)
         # Renamed when complete, so that nobody ever reads half a file, not even after a power cut.
         draft = path.with_name(f".credentials.{secrets.token_hex(4)}")
         with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:

@@ -222,7 +222,7 @@ class Listener:
             config = self.config
             limits = SessionLimits(rate, burst, config.bad_commands_max, config.outbound_bytes_max)
             self._limits = limits
-        return Session(secrets.token_urlsafe(12), connection, limits, self.handlers, now)
+        return Session(secrets.token_hex(12), connection, limits, self.handlers, now)
 
     def refusal(self, connection: Connection, headers: Headers, now: float) -> Refusal | None:
         """Why a handshake is refused whatever its token says."""

@@ -81,6 +81,16 @@ class TestPlainHttp:
             assert head.endswith(b"\r\n\r\n")
 
 
+class TestSessions:
+    async def test_a_session_is_named_by_letters_and_digits_only(self, edge: Edge) -> None:
+        # A command line would take what begins with a dash for a flag.
+        async with edge() as node:
+            for _ in range(20):
+                client = await login(node, "alice")
+                assert client.welcome["session"].isalnum()
+                await client.close()
+
+
 class TestBrokenRequests:
     @pytest.mark.parametrize(
         ("data", "status"),
