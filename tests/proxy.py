@@ -1,9 +1,10 @@
-"""A link that can be paused and cut: an asyncio proxy in front of a Redis."""
+"""A link that can be paused, slowed and cut: an asyncio proxy in front of a Redis, or of a node's client port."""
 
 import asyncio
 import contextlib
 import socket
 import struct
+from collections import deque
 from types import TracebackType
 from typing import Self, cast
 from urllib.parse import unquote, urlsplit
@@ -27,12 +28,13 @@ class Proxy:
         self._refusing = False
         self.held_to_server = False
         self.held_to_client = False
+        self.delay_s = 0.0
         self.accepted = 0
         self.url = ""
 
     async def __aenter__(self) -> Self:
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(self._accept, "127.0.0.1", 0)
+        self._server = await loop.create_server(self.pair, "127.0.0.1", 0)
         port = self._server.sockets[0].getsockname()[1]
         database = self._target.path if self._target.scheme != "unix" else ""
         self.url = f"redis://127.0.0.1:{port}{database}{self._query}"
@@ -79,7 +81,17 @@ class Proxy:
     def accept(self) -> None:
         self._refusing = False
 
-    def _accept(self) -> asyncio.Protocol:
+    def slow(self, seconds: float) -> None:
+        """Every byte that comes from now on takes this long, in either direction and in order; 0 = no longer."""
+        self.delay_s = seconds
+
+    @property
+    def late(self) -> int:
+        """How many pieces are on a slow way now."""
+        return sum(len(pair.client.late) + len(pair.server.late) for pair in self._pairs)
+
+    def pair(self) -> asyncio.Protocol:
+        """A new link's end towards the client; for whoever listens in this proxy's stead."""
         self.accepted += 1
         return _Pair(self, self._pairs).client
 
@@ -104,6 +116,10 @@ class _Pair:
         self._connecting: asyncio.Task[None] | None = None
         self.client = _End(self)
         self.server = _End(self)
+
+    @property
+    def delay_s(self) -> float:
+        return self._proxy.delay_s
 
     def opened(self, end: "_End") -> None:
         if end is self.server:
@@ -131,7 +147,7 @@ class _Pair:
             if source.waiting:
                 sink.transport.write(bytes(source.waiting))
                 source.waiting.clear()
-            if source.ended:
+            if source.ended and not source.late:
                 sink.transport.close()
 
     def reset(self) -> None:
@@ -160,6 +176,7 @@ class _End(asyncio.Protocol):
         self._pair = pair
         self.transport: asyncio.Transport | None = None
         self.waiting = bytearray()
+        self.late: deque[tuple[float, bytes]] = deque()
         self.ended = False
         self.gone = asyncio.Event()
 
@@ -169,7 +186,19 @@ class _End(asyncio.Protocol):
         self._pair.opened(self)
 
     def data_received(self, data: bytes) -> None:
+        delay_s = self._pair.delay_s
+        if delay_s or self.late:
+            loop = asyncio.get_running_loop()
+            # Behind what is late already, also when the link has become faster meanwhile.
+            due = max(loop.time() + delay_s, self.late[-1][0] if self.late else 0.0)
+            self.late.append((due, data))
+            loop.call_at(due, self._arrived)
+            return
         self.waiting += data
+        self._pair.flush()
+
+    def _arrived(self) -> None:
+        self.waiting += self.late.popleft()[1]
         self._pair.flush()
 
     def connection_lost(self, _exc: Exception | None) -> None:

@@ -1,6 +1,7 @@
 """The tools of the tests do what the tests believe they do."""
 
 import asyncio
+from urllib.parse import urlsplit
 
 import pytest
 from redis import Redis
@@ -83,6 +84,21 @@ class TestProxy:
                 await call
             with valkey.client() as direct:
                 assert direct.get("n") is None
+
+    async def test_a_slow_link_keeps_the_order_also_when_it_gets_faster(self, valkey: Server) -> None:
+        async with Proxy(valkey.url) as proxy:
+            reader, writer = await asyncio.open_connection("127.0.0.1", urlsplit(proxy.url).port)
+            proxy.slow(0.2)
+            loop = asyncio.get_running_loop()
+            started = loop.time()
+            writer.write(b"INCR n\r\n")
+            await eventually(lambda: proxy.late == 1)
+            proxy.slow(0.0)
+            writer.write(b"GET n\r\n")
+            assert await reader.readexactly(len(b":1\r\n$1\r\n1\r\n")) == b":1\r\n$1\r\n1\r\n"
+            assert loop.time() - started >= 0.2
+            writer.close()
+            await writer.wait_closed()
 
     async def test_refuses_and_accepts(self, redis7: Server) -> None:
         async with Proxy(redis7.url) as proxy:
