@@ -40,8 +40,9 @@ from gateway.services.words import WordsReceiver
 from gateway.store import nodes
 from gateway.store.bus import Bus
 from gateway.store.errors import StoreError
-from gateway.store.link import LinkTimes
+from gateway.store.pipeline import LinkTimes
 from gateway.store.store import Store
+from gateway.transport.demo import Demo
 from gateway.transport.listener import Listener
 
 log = structlog.get_logger(__name__)
@@ -142,6 +143,7 @@ class Node:
             self.services.settings,
             self._gap,
             self.unready,
+            Demo(self.services, self.context.spawn) if config.environment == "development" else None,
         )
         application = app.build(
             config,

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import socket
-import struct
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from websockets.exceptions import InvalidState, ProtocolError
 from websockets.frames import Frame, Opcode
@@ -19,15 +17,14 @@ from gateway.metrics import METRICS
 from gateway.protocol import codes
 from gateway.protocol.codes import Code
 from gateway.transport import handshake
+from gateway.transport.answers import Answer
 from gateway.transport.frames import Protocol, close_by_parser, frame_header
 from gateway.transport.handshake import Opening
+from gateway.transport.sockets import reset
 
 if TYPE_CHECKING:
     from gateway.core.timers import Timer
     from gateway.transport.listener import Listener
-
-_RESET = struct.pack("ii", 1, 0)
-"""SO_LINGER on, 0 seconds: closing discards what the kernel still holds and resets the connection."""
 
 
 class Connection(asyncio.Protocol):
@@ -143,7 +140,7 @@ class Connection(asyncio.Protocol):
             # The library has given up, mostly without a word.
             METRICS.connections_refused += 1
             status, refusal = handshake.refusal_of_fault(self.ws.handshake_exc.__cause__ or self.ws.handshake_exc)
-            self._answer(status, refusal.body(), {})
+            self.answer(Answer(status, refusal.body()))
 
     def _too_early(self) -> None:
         """Bytes before the upgrade is answered: RFC 6455 section 4.1 has the client wait."""
@@ -155,21 +152,21 @@ class Connection(asyncio.Protocol):
     def _request(self, request: Request, now: float, *, alone: bool) -> None:
         listener = self.listener
         if not handshake.is_connect(request.path):
-            listener.give_back(self)
-            status, answer, more = listener.plain_http(request)
-            self._answer(status, answer, more, head=request.method == "HEAD")
+            # What follows the request is not read, also where its answer takes a while.
+            self.closing = _ANSWERED
+            listener.plain_http(self, request, now)
             return
         opening = handshake.read(request, allow_token_in_url=listener.config.allow_token_in_url)
         if not alone or self.ws.reader.buffer or self.ws.parser_exc is not None:
             METRICS.connections_refused += 1
-            self._answer(400, _TOO_EARLY.body(), {})
+            self.answer(Answer(400, _TOO_EARLY.body()))
             return
         response = self.ws.accept(request)
         if response.status_code != 101:
             METRICS.connections_refused += 1
             problem = response.body.decode().partition("\n")[0] if response.body else "refused"
-            more = {name: value for name, value in response.headers.raw_items() if name in ("Allow", "Upgrade")}
-            self._answer(response.status_code, Refusal(Code.MALFORMED, problem).body(), more)
+            more = tuple(pair for pair in response.headers.raw_items() if pair[0] in ("Allow", "Upgrade"))
+            self.answer(Answer(response.status_code, Refusal(Code.MALFORMED, problem).body(), headers=more))
             return
         if opening.subprotocol is not None:
             response.headers["Sec-WebSocket-Protocol"] = opening.subprotocol
@@ -207,17 +204,11 @@ class Connection(asyncio.Protocol):
         self.beat = self.listener.wheel.arm(self.heard_at + config.heartbeat_s, self._heartbeat, None)
         self.transmit()
 
-    def _answer(self, status: int, body: bytes, headers: dict[str, str], *, head: bool = False) -> None:
+    def answer(self, answer: Answer, *, head: bool = False) -> None:
         """Answers plain HTTP and ends the connection; ``head`` leaves the body out, as HEAD asks."""
         self.closing = _ANSWERED
-        response = self.ws.reject(status, body.decode())
-        del response.headers["Content-Type"]
-        for name, value in (("Content-Type", "application/json; charset=utf-8"), *headers.items()):
-            response.headers[name] = value
-        if head:
-            response.body = b""
         # Not through send_response: the library may have given up already, or answered frames that came too early.
-        self.ws.writes = [response.serialize(), b""]
+        self.ws.writes = [answer.serialize(head=head), b""]
         self.transmit()
 
     # core.session.Wire
@@ -244,12 +235,7 @@ class Connection(asyncio.Protocol):
             self.close(refusal.closing())
             return
         self.upgrade = None
-        headers = {}
-        if refusal.http_status == 503 or refusal.retry_after_ms is not None:
-            headers["Retry-After"] = str(-(-(refusal.retry_after_ms or 1000) // 1000))
-        if refusal.http_status == 401:
-            headers["WWW-Authenticate"] = "Bearer"
-        self._answer(refusal.http_status, refusal.body(), headers)
+        self.answer(Answer.of(refusal))
 
     def close(self, closing: Closing) -> None:
         if self.closing is not None or self.transport is None:
@@ -262,7 +248,7 @@ class Connection(asyncio.Protocol):
         METRICS.closed(closing.close_code.name)
         METRICS.slow_consumers += closing.close_code is codes.SLOW_CONSUMER
         if closing.revocation and self.transport.get_write_buffer_size() > 0:
-            self._reset()
+            reset(self.transport)
         else:
             self._say_close(closing)
         if self.session is not None:
@@ -389,21 +375,22 @@ class Connection(asyncio.Protocol):
         self._linger()
 
     def _linger(self) -> None:
-        """The socket is gone after close_linger_ms, whether the peer answers or not."""
-        listener = self.listener
-        listener.wheel.arm(listener.clock.now() + listener.config.close_linger_ms / 1000, self._abort, None)
+        """The socket is gone after close_linger_ms, whether the peer answers or not.
 
-    def _abort(self, _: object, now: float) -> None:
-        if self.transport is not None:
-            self.transport.abort()
+        A file that goes over a slow link may take as long as any other bytes may wait.
+        """
+        config, now = self.listener.config, self.listener.clock.now()
+        until = now + config.outbound_age_max_s if self.closing is _ANSWERED else now
+        self.listener.wheel.arm(now + config.close_linger_ms / 1000, self._abort, until)
 
-    def _reset(self) -> None:
-        """Ends the connection so that bytes still queued, here or in the kernel, never arrive."""
-        assert self.transport is not None
-        raw: Any = self.transport.get_extra_info("socket")
-        if raw is not None and raw.family != socket.AF_UNIX:
-            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-        self.transport.abort()
+    def _abort(self, until: float, now: float) -> None:
+        transport = self.transport
+        if transport is None:
+            return
+        if now < until and transport.get_write_buffer_size():
+            self.listener.wheel.arm(now + self.listener.config.close_linger_ms / 1000, self._abort, until)
+        else:
+            transport.abort()
 
     # Time.
 
@@ -415,7 +402,7 @@ class Connection(asyncio.Protocol):
             self.session.refused(Refusal(Code.STORE_UNAVAILABLE, "the store does not answer", retry_after_ms=1000))
             self.listener.admission.leave(self.session)
         else:
-            self._answer(408, Refusal(Code.MALFORMED, "no whole request in time").body(), {})
+            self.answer(Answer(408, Refusal(Code.MALFORMED, "no whole request in time").body()))
 
     def _heartbeat(self, _: object, now: float) -> None:
         session, config = self.session, self.listener.config

@@ -23,8 +23,10 @@ from gateway.protocol.codes import Code
 from gateway.services.admission import Admission
 from gateway.services.clock import Clock
 from gateway.services.settings import Settings
-from gateway.transport import handshake
+from gateway.transport import demo, files, handshake
+from gateway.transport.answers import Answer
 from gateway.transport.connection import Connection
+from gateway.transport.demo import Demo
 
 ADDRESSES_MAX = 100_000
 """Addresses whose connect rate is remembered; beyond it, those that have been quiet are forgotten first."""
@@ -51,6 +53,7 @@ class Listener:
         settings: the live settings.
         on_gap: told when the event loop stood still for longer than gap_ms, with the seconds.
         unready: why this node cannot do its job now, None = it can.
+        demo: answers the demo's paths; None = there is none.
     """
 
     def __init__(
@@ -63,6 +66,7 @@ class Listener:
         settings: Settings,
         on_gap: Callable[[float], None],
         unready: Callable[[], str | None],
+        demo: Demo | None = None,
     ) -> None:
         self.config = config
         self.clock = clock
@@ -72,6 +76,8 @@ class Listener:
         self.settings = settings
         self.on_gap = on_gap
         self.unready = unready
+        self.demo = demo
+        self.sdk = files.sdk()
         self.connections: set[Connection] = set()
         self.draining = False
         self.ticked_at = clock.now()
@@ -199,7 +205,7 @@ class Listener:
         return True
 
     def give_back(self, connection: Connection) -> None:
-        """The connection asks for plain HTTP: health may be asked for as often as one likes."""
+        """The connection asks for health, which may be asked for as often as one likes."""
         bucket = self._addresses.get(connection.address)
         if bucket is not None and not connection.connect_at:
             bucket.level = min(bucket.burst, bucket.level + 1.0)
@@ -231,6 +237,10 @@ class Listener:
             return Refusal(Code.FORBIDDEN, "the Origin is not on the allowlist")
         if self.draining:
             return Refusal(Code.STORE_UNAVAILABLE, "this node drains", retry_after_ms=1000)
+        return self._crowded(connection, now)
+
+    def _crowded(self, connection: Connection, now: float) -> Refusal | None:
+        config = self.config
         if len(self.connections) > config.connections_max:
             return Refusal(Code.STORE_UNAVAILABLE, "this node is full", retry_after_ms=5000)
         if 0 < config.connections_per_address_max < self._per_address.get(connection.address, 0):
@@ -253,20 +263,33 @@ class Listener:
             self._addresses[address] = bucket
         return bucket
 
-    def plain_http(self, request: Request) -> tuple[int, bytes, dict[str, str]]:
-        """Answers what is not a socket: (status, JSON body, headers)."""
+    def plain_http(self, connection: Connection, request: Request, now: float) -> None:
+        """Answers what is not a socket."""
         path = request.path.partition("?")[0]
-        if path not in ("/healthz", "/readyz"):
-            return 404, b'{"code":404,"reason":"sockets are at /v1/connect"}', {}
-        if request.method not in ("GET", "HEAD"):
-            return 405, b'{"code":405,"reason":"only GET"}', {"Allow": "GET"}
+        if path in ("/healthz", "/readyz"):
+            self.give_back(connection)
+            answer: Answer | None = self._health(path, request.method)
+        elif (crowded := self._crowded(connection, now)) is not None:
+            answer = Answer.of(crowded)
+        elif (file := self.sdk.get(path)) is not None:
+            answer = file.answer(request)
+        elif self.demo is not None and (path == demo.PATH or path.startswith(demo.PATH + "/")):
+            answer = self.demo.answer(request, connection.address, connection.answer)
+        else:
+            answer = Answer.fault(404, "sockets are at /v1/connect")
+        if answer is not None:
+            connection.answer(answer, head=request.method == "HEAD")
+
+    def _health(self, path: str, method: str) -> Answer:
+        if method not in ("GET", "HEAD"):
+            return Answer.fault(405, "only GET", Allow="GET")
         if path == "/readyz":
             fault = "the node drains" if self.draining else self.unready()
             if fault is not None:
                 # Where Redis is and what it says is for the admin port: anybody may ask here.
                 told = fault if fault in ("the node drains", "the node stops") else "the store is away"
-                return 503, Refusal(Code.STORE_UNAVAILABLE, told).body(), {"Retry-After": "1"}
-        return 200, b'{"code":0}', {}
+                return Answer.fault(503, told, Retry_After="1")
+        return Answer(200, b'{"code":0}')
 
 
 def tls_context(config: Config) -> ssl.SSLContext | None:

@@ -1,0 +1,19 @@
+"""What a TCP socket can do beyond asyncio's transports."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from typing import Any
+
+_LINGER_NONE = struct.pack("ii", 1, 0)
+"""SO_LINGER on, 0 seconds: closing discards what the kernel still holds and resets the connection."""
+
+
+def reset(transport: asyncio.Transport) -> None:
+    """Ends a connection so that bytes still queued, here or in the kernel, never arrive."""
+    raw: Any = transport.get_extra_info("socket")
+    if raw is not None and raw.family != socket.AF_UNIX:
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NONE)
+    transport.abort()
