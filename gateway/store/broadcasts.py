@@ -10,8 +10,8 @@ import msgspec
 from gateway.core.session import StreamId
 from gateway.store.call import Call, function
 from gateway.store.keys import BROADCAST_ENDS, BROADCASTS, Keys
-from gateway.store.link import Part
 from gateway.store.messages import following, parse_id
+from gateway.store.pipeline import Part
 
 READ_BATCH = 16
 """Entries read at a time: of the largest bodies 2 MiB."""

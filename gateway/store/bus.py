@@ -13,8 +13,9 @@ from gateway.store import keys as names
 from gateway.store.call import Call
 from gateway.store.errors import StoreError
 from gateway.store.functions import load
-from gateway.store.link import Callback, Link, LinkTimes, Part
+from gateway.store.link import Link
 from gateway.store.master import Master
+from gateway.store.pipeline import Callback, LinkTimes, Part
 from gateway.store.topology import Topology
 from gateway.store.turns import Turns
 

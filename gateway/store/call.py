@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from gateway.store.link import Part
+from gateway.store.pipeline import Part
 
 
 class Call(NamedTuple):

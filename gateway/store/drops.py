@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from gateway.store.call import Call, function, text
 from gateway.store.keys import COMMAND_LIFETIME_S, REPLY_LIFETIME_S, Keys
-from gateway.store.link import Part
+from gateway.store.pipeline import Part
 
 
 class Drop(Struct, frozen=True):

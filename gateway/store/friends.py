@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from gateway.store.call import Call, function, text
 from gateway.store.keys import FriendKeys, Keys
-from gateway.store.link import Part
+from gateway.store.pipeline import Part
 
 Op = Literal["add", "remove"]
 

@@ -1,76 +1,34 @@
-"""The hot link: one RESP3 connection to one Redis server, for everything that happens on a client's socket.
+"""The hot link: the pipeline to one Redis server on which pushes come as well, for what happens on clients' sockets.
 
-Measured on a 2-core machine: the same ``FCALL`` costs the client 68 µs through redis-py one at a time, 30 µs in its
-pipelines of 100, and 4 to 5 µs here: packed by hiredis, written once per event-loop turn, replies matched in order.
-Pub/sub pushes come on the same connection, so a drop and the replies around it arrive in the order Redis ran them.
+Pub/sub pushes come on the connection that carries the commands, so a drop and the replies around it arrive in the order
+in which Redis ran them.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple, cast
+from typing import Any
 
-import hiredis
-import structlog
-
-from gateway.metrics import METRICS
 from gateway.store.endpoint import Endpoint
-from gateway.store.errors import UNSETTLED, FunctionMissing, OutcomeUnknown, StoreRefused, StoreUnavailable, judge
-
-log = structlog.get_logger(__name__)
-
-Callback = Callable[[Any, Any], None]
-"""Called as ``callback(context, reply)``; the reply is an exception of store.errors where there is no answer."""
-
-Part = str | bytes | int
-
-BUFFER_BYTES_MAX = 32 * 1024 * 1024
-"""Unwritten bytes at which the link refuses more: Redis reads slower than the gateway writes."""
-
-RESERVE_LEAST = 16
-"""Commands beyond ``pending_max`` that are at least kept for what is urgent, where a tenth of it is less."""
+from gateway.store.pipeline import Callback, LinkTimes, Pipeline, resolve
 
 SUBSCRIBE_BATCH = 1000
 """Channels subscribed to at a time after a (re)connect; each batch has a deadline of its own."""
 
-STALL_S = 0.25
-"""A pause between two ticks after which nothing is judged late before the sockets have been read."""
 
-EXPECTED = (OSError, TimeoutError, StoreRefused, StoreUnavailable, OutcomeUnknown)
-"""What may come of connecting."""
-
-_NOTHING: Any = object()
-
-
-class LinkTimes(NamedTuple):
-    """The link's deadlines, in seconds."""
-
-    timeout_s: float
-    probe_s: float
-    probe_timeout_s: float
-    reconnect_min_s: float
-    reconnect_max_s: float
-
-
-class Link(asyncio.Protocol):
-    """One connection to one server; reconnects by itself until closed.
+class Link(Pipeline):
+    """A pipeline that subscribes after every (re)connect, and probes whether pushes arrive.
 
     Args:
         endpoint: the server.
         times: deadlines.
-        pending_max: commands outstanding at which further ones are refused; urgent ones at a tenth more.
-        channels: what to subscribe to after every (re)connect: sharded channels, then plain ones.
+        channels: what to subscribe to: sharded channels, then plain ones.
         probe_channel: a channel of this node on this server, for the probe.
         on_push: called with the channel kind's payload of every message.
-        on_up: called when connected and subscribed.
-        on_down: called when the connection is lost.
-        on_unsettled: called when a reply says that this server no longer serves a slot as it did.
-        on_missing: called when the server does not have the Functions.
-        on_data: called before anything received is looked at: the gap check.
         on_control: called with every message of a plain channel, where people write; None = ``on_push`` as well.
+        options: those of every pipeline; ``on_up`` is called when it is subscribed, too.
     """
 
     def __init__(
@@ -78,94 +36,21 @@ class Link(asyncio.Protocol):
         endpoint: Endpoint,
         times: LinkTimes,
         *,
-        pending_max: int,
         channels: Callable[[], tuple[Iterable[str], Iterable[str]]],
         probe_channel: str,
         on_push: Callable[[bytes], None],
-        on_up: Callable[[Link], None],
-        on_down: Callable[[Link], None],
-        on_unsettled: Callable[[Link], None],
-        on_missing: Callable[[Link], None],
-        on_data: Callable[[], None],
         on_control: Callable[[bytes], None] | None = None,
+        **options: Any,
     ) -> None:
-        self.endpoint = endpoint
-        self.times = times
-        self.pending_max = pending_max
-        self._urgent_max = pending_max + max(pending_max // 10, RESERVE_LEAST)
+        super().__init__(endpoint, times, **options)
         self.channels = channels
         self.probe_channel = probe_channel
         self.on_push = on_push
-        self.on_up = on_up
-        self.on_down = on_down
-        self.on_unsettled = on_unsettled
-        self.on_missing = on_missing
-        self.on_data = on_data
         self.on_control = on_control
-        self.up = False
         self.echoed = False
-        self.last_fault = "not connected yet"
-        self._loop = asyncio.get_running_loop()
-        self._transport: asyncio.WriteTransport | None = None
-        self._reader = _reader()
-        self._pending: deque[tuple[Callback | None, Any, float]] = deque()
-        # Slots ahead of the pending ones whose deadline has passed: their late replies are matched and ignored.
-        self._late: deque[Callback | None] = deque()
-        self._buffer: list[bytes] = []
-        self._buffer_bytes = 0
-        self._unwritten = 0
-        self._flushing = False
-        self._writable = True
-        self._lost = asyncio.Event()
-        self._given_up = False
-        self._was_lost = False
-        self._ticked_at = self._loop.time()
         self._probe_token = b""
         self._probe_sent_at = 0.0
         self._probe_next_at = 0.0
-        self._task: asyncio.Task[None] | None = None
-
-    def start(self) -> None:
-        """Begins to connect; ``up`` tells when it is."""
-        self._task = self._loop.create_task(self._keep_connected(), name=f"link {self.endpoint}")
-
-    async def close(self) -> None:
-        """Ends the connection for good; outstanding commands fail."""
-        task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-        if self._transport is not None:
-            self._transport.abort()
-            self.connection_lost(None)
-
-    # Commands.
-
-    def post(self, command: tuple[Part, ...], callback: Callback, context: Any = None, *, urgent: bool = False) -> None:
-        """Sends a command with the others of this loop turn; ``callback(context, reply)`` is called exactly once.
-
-        Args:
-            urgent: may use the room beyond ``pending_max``: for what keeps the node right, not for clients' commands.
-        """
-        if not self.up:
-            callback(context, StoreUnavailable(f"Redis at {self.endpoint} is away: {self.last_fault}"))
-            return
-        if self._has_room(urgent):
-            self._enqueue(command, callback, context)
-        else:
-            callback(context, StoreUnavailable("too many commands are waiting for Redis"))
-
-    def post_unanswered(self, command: tuple[Part, ...]) -> None:
-        """Sends a command whose reply nobody needs; it is urgent, because nobody would learn that it was refused."""
-        if self.up and self._has_room(True):
-            self._enqueue(command, None, None)
-
-    @property
-    def spare(self) -> int:
-        """How many commands of admins there is room for: half the link is left to clients' commands."""
-        if not self.up or self._buffer_bytes > BUFFER_BYTES_MAX // 2:
-            return 0
-        return self.pending_max // 2 - len(self._pending) - len(self._late)
 
     def subscribe(self, channel: str, callback: Callback, context: Any = None) -> None:
         """Subscribes to one sharded channel; the callback gets None, or the error."""
@@ -174,110 +59,6 @@ class Link(asyncio.Protocol):
     def unsubscribe(self, channel: str) -> None:
         """Ends a subscription."""
         self.post(("SUNSUBSCRIBE", channel), _Subscription(_ignore, b"sunsubscribe", channel), None)
-
-    def _has_room(self, urgent: bool) -> bool:
-        outstanding = len(self._pending) + len(self._late)
-        if outstanding < self.pending_max and self._buffer_bytes <= BUFFER_BYTES_MAX:
-            return True
-        if urgent and outstanding < self._urgent_max and self._buffer_bytes <= BUFFER_BYTES_MAX * 11 // 10:
-            return True
-        METRICS.store_refused += 1
-        return False
-
-    def _enqueue(self, command: tuple[Part, ...], callback: Callback | None, context: Any) -> None:
-        packed = hiredis.pack_command(command)  # type: ignore[arg-type]  # its stub names a tuple of one
-        self._buffer.append(packed)
-        self._buffer_bytes += len(packed)
-        self._unwritten += 1
-        self._pending.append((callback, context, self._loop.time() + self.times.timeout_s))
-        if not self._flushing and self._writable:
-            self._flushing = True
-            self._loop.call_soon(self._flush)
-
-    def _flush(self) -> None:
-        self._flushing = False
-        if not self._buffer or self._transport is None or not self._writable:
-            return
-        buffer, self._buffer = self._buffer, []
-        self._buffer_bytes = 0
-        self._unwritten = 0
-        self._transport.write(b"".join(buffer) if len(buffer) > 1 else buffer[0])
-
-    # asyncio.Protocol
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # uvloop's transports only quack like asyncio's.
-        self._transport = cast("asyncio.WriteTransport", transport)
-        self._writable = True
-
-    def pause_writing(self) -> None:
-        self._writable = False
-
-    def resume_writing(self) -> None:
-        self._writable = True
-        self._flush()
-
-    def data_received(self, data: bytes) -> None:
-        try:
-            self.on_data()
-        except Exception:
-            # What the gap check did not get to do, the break does: everything on this link is fenced and reclaimed.
-            self._failed("the gap check")
-            self._break("the gap check failed")
-        if self._transport is None:
-            # The gap check has given this connection up.
-            return
-        reader = self._reader
-        pending = self._pending
-        reader.feed(data)
-        # A callback may give the connection up: what is left of it belongs to nobody any more.
-        while reader is self._reader:
-            try:
-                reply = reader.gets()
-            except hiredis.HiredisError as error:
-                self._break(f"unreadable reply: {error}")
-                return
-            if reply is _NOTHING:
-                return
-            if type(reply) is hiredis.PushNotification:
-                try:
-                    self._received_push(reply)
-                except Exception:
-                    self._failed("a push's handler")
-                continue
-            if self._late:
-                self._late.popleft()
-                continue
-            try:
-                callback, context, _ = pending.popleft()
-            except IndexError:
-                self._break(f"an answer to nothing that was asked: {reply!r:.100}")
-                return
-            if type(reply) is StoreRefused:
-                reply = self._judge(reply)
-            if callback is not None:
-                # A try costs nothing until something is raised.
-                try:
-                    callback(context, reply)
-                except Exception:
-                    self._failed("a reply's callback")
-
-    def _failed(self, what: str) -> None:
-        """Called where a callback has raised: others' replies and the link itself do not suffer for it."""
-        METRICS.callbacks_failed += 1
-        log.exception("a callback of the link to Redis failed", callback=what, endpoint=str(self.endpoint))
-
-    def _tell(self, callback: Callable[[Link], None], what: str) -> None:
-        try:
-            callback(self)
-        except Exception:
-            self._failed(what)
-
-    def _answer(self, callback: Callback, context: Any, reply: Any) -> None:
-        try:
-            callback(context, reply)
-        except Exception:
-            self._failed("a reply's callback")
 
     def _received_push(self, push: list[Any]) -> None:
         kind = push[0]
@@ -300,84 +81,16 @@ class Link(asyncio.Protocol):
             self._tell(self.on_unsettled, "on_unsettled")
             self._break("the server ended a subscription")
 
-    def _judge(self, refusal: StoreRefused) -> Exception:
-        text = str(refusal)
-        if text.partition(" ")[0] in UNSETTLED:
-            self._tell(self.on_unsettled, "on_unsettled")
-        fault = judge(text)
-        if isinstance(fault, FunctionMissing):
-            self._tell(self.on_missing, "on_missing")
-        return fault
+    # The probe.
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        if self._transport is None:
-            return
-        self._transport = None
-        if not self._given_up:
-            self.last_fault = (
-                (str(exc) or type(exc).__name__) if exc is not None else "the server closed the connection"
-            )
-        self._given_up = False
-        was_up, self.up, self.echoed = self.up, False, False
-        if was_up and self._task is not None:
-            log.warning("the link to Redis is lost", endpoint=str(self.endpoint), reason=self.last_fault)
-            self._was_lost = True
-        if was_up:
-            # Fence first: what is answered below must already find the gates shut.
-            self._tell(self.on_down, "on_down")
-        pending, self._pending = self._pending, deque()
-        self._late.clear()
-        written = len(pending) - self._unwritten
-        self._buffer, self._buffer_bytes, self._unwritten = [], 0, 0
-        self._reader = _reader()
-        for index, (callback, context, _) in enumerate(pending):
-            if callback is not None:
-                fault: Exception
-                if index < written:
-                    fault = OutcomeUnknown("the link to Redis broke before the answer")
-                else:
-                    fault = StoreUnavailable("the link to Redis broke before the command left")
-                self._answer(callback, context, fault)
-        self._lost.set()
-
-    def rebuild(self, reason: str) -> None:
-        """Drops the connection, so that it is made and subscribed anew."""
-        self._break(reason)
-
-    def _break(self, fault: str) -> None:
-        self.last_fault = fault
-        if self._transport is not None:
-            self._given_up = True
-            self._transport.abort()
-            self.connection_lost(None)
-
-    # Time.
-
-    def tick(self, now: float) -> None:
-        """Fails what is over its deadline and runs the probe; called a few times a second.
-
-        Args:
-            now: the event loop's time.
-        """
-        stood_still, self._ticked_at = now - self._ticked_at > STALL_S, now
-        if not self.up or stood_still:
-            # After a stall the timers run before the sockets are read: the answers may be waiting there.
-            return
-        self._fail_overdue(now)
+    def _due(self, now: float) -> None:
+        super()._due(now)
         if self._probe_token and now - self._probe_sent_at > self.times.probe_timeout_s:
             self._break("the probe did not come back")
         elif not self._probe_token and now >= self._probe_next_at:
             self._probe_token = random.randbytes(8).hex().encode()
             self._probe_sent_at = now
             self.post_unanswered(("SPUBLISH", self.probe_channel, b"q" + self._probe_token))
-
-    def _fail_overdue(self, now: float) -> None:
-        while self._pending and self._pending[0][2] <= now:
-            callback, context, _ = self._pending.popleft()
-            self._late.append(callback)
-            if callback is not None:
-                METRICS.store_timeouts += 1
-                self._answer(callback, context, OutcomeUnknown("Redis did not answer in time"))
 
     def probe_echo(self, token: bytes) -> bool:
         """A probe came back. Returns whether it was this link's."""
@@ -388,31 +101,13 @@ class Link(asyncio.Protocol):
         self.echoed = True
         return True
 
-    # Connecting.
+    # Subscribing.
 
-    async def _keep_connected(self) -> None:
-        delay = self.times.reconnect_min_s
-        while True:
-            self._lost.clear()
-            try:
-                await self._connect()
-            except Exception as error:
-                if not isinstance(error, EXPECTED):
-                    # Whatever it was, mostly ``on_up``: a node that connects no more would be deaf for good.
-                    self._failed("connecting")
-                self._break(str(error) or type(error).__name__)
-                # Full jitter: all nodes lose Redis in the same instant and must not come back in one.
-                await asyncio.sleep(random.uniform(0, delay))
-                delay = min(delay * 2, self.times.reconnect_max_s)
-                continue
-            delay = self.times.reconnect_min_s
-            await self._lost.wait()
-            METRICS.store_reconnects += 1
-            await asyncio.sleep(random.uniform(0, delay))
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.echoed = False
+        super().connection_lost(exc)
 
-    async def _connect(self) -> None:
-        async with self._in_time():
-            await self._greet()
+    async def _prepare(self) -> None:
         subscribed: set[tuple[bytes, str]] = set()
         # What is watched may change while the batches are under way.
         while missing := [wanted for wanted in self._wanted() if wanted not in subscribed]:
@@ -420,29 +115,8 @@ class Link(asyncio.Protocol):
                 async with self._in_time():
                     await self._subscribe_all(missing[start : start + SUBSCRIBE_BATCH])
             subscribed.update(missing)
-        self._require_transport()
         self._probe_token = b""
         self._probe_next_at = 0.0
-        self.up = True
-        if self._was_lost:
-            self._was_lost = False
-            log.info("the link to Redis is back", endpoint=str(self.endpoint))
-        self.on_up(self)
-
-    def _in_time(self) -> asyncio.Timeout:
-        return asyncio.timeout(self.times.timeout_s + self.times.probe_timeout_s)
-
-    async def _greet(self) -> None:
-        endpoint = self.endpoint
-        if endpoint.path is not None:
-            await self._loop.create_unix_connection(lambda: self, endpoint.path)
-        else:
-            host = endpoint.host or "localhost"
-            await self._loop.create_connection(lambda: self, host, endpoint.port, ssl=endpoint.ssl)
-        hello: tuple[Part, ...] = ("HELLO", 3)
-        if endpoint.password is not None:
-            hello += ("AUTH", endpoint.username or "default", endpoint.password)
-        await self._asked((*hello, "SETNAME", "gateway"))
 
     def _wanted(self) -> list[tuple[bytes, str]]:
         """The kind of the answering push and the channel of every subscription."""
@@ -451,25 +125,11 @@ class Link(asyncio.Protocol):
 
     async def _subscribe_all(self, wanted: list[tuple[bytes, str]]) -> None:
         self._require_transport()
-        answers = [self._asked((kind, channel), (kind, channel)) for kind, channel in wanted]
+        answers = [self._asked((kind, channel), _Subscription(resolve, kind, channel)) for kind, channel in wanted]
         # One after another would be fewer lines, but an answer that fails must not leave the rest unobserved.
         for result in await asyncio.gather(*answers, return_exceptions=True):
             if isinstance(result, BaseException):
                 raise result
-
-    def _require_transport(self) -> None:
-        if self._transport is None:
-            # Lost between the last answer and this line, with nothing outstanding that could have failed.
-            raise StoreUnavailable(self.last_fault)
-
-    def _asked(self, command: tuple[Part, ...], push: tuple[bytes, str] | None = None) -> asyncio.Future[Any]:
-        """A command of the connection's beginning; ``push`` is the kind and channel of the push that answers it.
-
-        Not bound by ``pending_max``: a link that may not subscribe to all that is watched would never be up again.
-        """
-        answer: asyncio.Future[Any] = self._loop.create_future()
-        self._enqueue(command, _Subscription(_resolve, *push) if push is not None else _resolve, answer)
-        return answer
 
 
 class _Subscription:
@@ -492,16 +152,3 @@ def _answers(slot: Callback | None, kind: bytes, channel: bytes) -> bool:
 
 def _ignore(context: Any, reply: Any) -> None:
     pass
-
-
-def _resolve(answer: asyncio.Future[Any], reply: Any) -> None:
-    if answer.done():
-        return
-    if isinstance(reply, Exception):
-        answer.set_exception(reply)
-    else:
-        answer.set_result(reply)
-
-
-def _reader() -> hiredis.Reader:
-    return hiredis.Reader(replyError=StoreRefused, notEnoughData=_NOTHING)

@@ -17,7 +17,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from gateway.store.endpoint import Endpoint
 from gateway.store.errors import OutcomeUnknown, StoreError, StoreUnavailable, judge
-from gateway.store.link import Part
+from gateway.store.pipeline import Part
 
 
 class Dedicated:

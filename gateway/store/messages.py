@@ -11,7 +11,7 @@ import msgspec
 from gateway.core.session import START, StreamId
 from gateway.store.call import Call, function
 from gateway.store.keys import Keys
-from gateway.store.link import Part
+from gateway.store.pipeline import Part
 
 REPLAY_BATCH = 32
 """Inbox entries read at a time while a session catches up. They come over the subscribed link, so what is under way at

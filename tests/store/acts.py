@@ -14,7 +14,8 @@ from gateway.core.session import Session, SessionLimits
 from gateway.store import accounts, drops, messages, sessions
 from gateway.store.call import Call
 from gateway.store.drops import Drop
-from gateway.store.link import Link, LinkTimes
+from gateway.store.link import Link
+from gateway.store.pipeline import LinkTimes
 from gateway.store.store import Store
 
 NODE = "a.1"

@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
-from gateway.store.link import Link, LinkTimes
+from gateway.store.link import Link
+from gateway.store.pipeline import LinkTimes
 from gateway.store.topology import parse
 from tests.servers import Server
 from tests.store.acts import TIMES, asked, link_to
