@@ -8,27 +8,14 @@ import pytest
 from websockets.datastructures import Headers
 
 from gateway.metrics import METRICS
-from gateway.node import Node
 from gateway.transport.handshake import origin_allowed
 from gateway.transport.listener import ADDRESS_SLACK, NODE_SLACK
 from tests.nodes import login, open_socket
 from tests.servers import Server
+from tests.transport.asking import ask, get
 from tests.transport.conftest import Edge
 from tests.transport.wire import PING, TEXT, Ended, Response, frame, raw_socket, upgrade_request
 from tests.waiting import eventually
-
-
-async def ask(node: Node, data: bytes) -> Response:
-    """Sends bytes on a fresh connection; the answer, after which the connection must end."""
-    async with raw_socket(node) as client:
-        client.send(data)
-        response = await client.response()
-        assert await client.ended() == b""
-        return response
-
-
-def get(path: str, method: str = "GET") -> bytes:
-    return f"{method} {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
 
 
 class TestPlainHttp:

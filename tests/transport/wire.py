@@ -146,13 +146,13 @@ class RawSocket:
 
 
 @asynccontextmanager
-async def raw_socket(node: Node, receive_buffer: int = 0) -> AsyncIterator[RawSocket]:
+async def raw_socket(node: Node, receive_buffer: int = 0, host: str = "127.0.0.1") -> AsyncIterator[RawSocket]:
     """A TCP connection; ``receive_buffer`` makes the kernel take little of what nobody reads."""
     raw = socket.socket()
     if receive_buffer:
         raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
     raw.setblocking(False)
-    await asyncio.get_running_loop().sock_connect(raw, ("127.0.0.1", node.listener.port))
+    await asyncio.get_running_loop().sock_connect(raw, (host, node.listener.port))
     # A small limit, so that the stream stops reading where the test does.
     reader, writer = await asyncio.open_connection(sock=raw, limit=4096 if receive_buffer else 2**20)
     try:
