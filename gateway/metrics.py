@@ -47,6 +47,7 @@ class Metrics:
     presence_pushed: int = _counter("presence pushes written to watchers")
     store_refused: int = _counter("store calls refused because too many were waiting")
     store_timeouts: int = _counter("store calls without an answer in time")
+    replication_shortfalls: int = _counter("messages stored and answered 504 because too few replicas had them in time")
     store_reconnects: int = _counter("times a link to Redis was lost")
     callbacks_failed: int = _counter(
         "callbacks of a link to Redis that raised: a defect, whose traceback is in the log"

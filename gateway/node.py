@@ -41,6 +41,7 @@ from gateway.store import nodes
 from gateway.store.bus import Bus
 from gateway.store.errors import StoreError
 from gateway.store.pipeline import LinkTimes
+from gateway.store.replicated import Replication
 from gateway.store.store import Store
 from gateway.transport.demo import Demo
 from gateway.transport.listener import Listener
@@ -99,7 +100,10 @@ class Node:
             config.reconnect_min_ms / 1000,
             config.reconnect_max_ms / 1000,
         )
-        self.bus = store.bus = Bus(store.topology, times, config.store_pending_max)
+        replication = (
+            Replication(config.replicas_min, config.replicated_wait_ms) if config.durability == "replicated" else None
+        )
+        self.bus = store.bus = Bus(store.topology, times, config.store_pending_max, replication)
         self.bus.incarnation = new_incarnation(self.node_id)
         self.hub = Hub()
         self.wheel = TimerWheel(self.clock.now())

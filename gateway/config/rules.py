@@ -204,6 +204,19 @@ def _replays(config: Config) -> str | None:
     return "signature_window_s is 0: signatures stay good for ever, so replay_cache could never forget one"
 
 
+def _replicated(config: Config) -> str | None:
+    if config.durability != "replicated":
+        return None
+    if config.redis_url is None:
+        return "replicated needs a redis_url: the embedded store has no replicas"
+    if 2 * config.replicated_wait_ms < config.store_timeout_ms:
+        return None
+    return (
+        f"two times replicated_wait_ms ({config.replicated_wait_ms}) must be less than store_timeout_ms "
+        f"({config.store_timeout_ms}): a call may wait for the one before it"
+    )
+
+
 def _matches(name: str, pattern: re.Pattern[str], form: str) -> Rule:
     def check(config: Config) -> str | None:
         value: str | None = getattr(config, name)
@@ -231,6 +244,7 @@ RULES: Rules = (
     (("lease_s", "drop_wait_s"), _at_most("lease_s", "drop_wait_s", strict=True)),
     (("probe_timeout_s", "probe_s"), _at_most("probe_timeout_s", "probe_s")),
     (("reconnect_min_ms", "reconnect_max_ms"), _at_most("reconnect_min_ms", "reconnect_max_ms")),
+    (("durability", "redis_url", "replicated_wait_ms", "store_timeout_ms"), _replicated),
     (("body_bytes_max", "frame_bytes_max"), _body),
     (("replay_cache", "signature_window_s"), _replays),
     (("webhook_url",), _web_address("webhook_url")),

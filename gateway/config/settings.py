@@ -78,6 +78,14 @@ class Config:
     partitions: Annotated[int, _about("Partitions of a new deployment; fixed at its first start.", 1, 4096)] = 256
     store_timeout_ms: Annotated[int, _about("Deadline of every call on the hot link.", 10, 60_000)] = 2000
     store_pending_max: Annotated[int, _about("Calls waiting for the store; over it: 503.", 1, 10_000_000)] = 50_000
+    durability: Annotated[
+        Literal["stored", "replicated"],
+        _about("replicated: `sent` waits until replicas have the message, so that no failover loses it."),
+    ] = "stored"
+    replicas_min: Annotated[int, _about("How many replicas of its master must have it.", 1, 100)] = 1
+    replicated_wait_ms: Annotated[
+        int, _about("How long they are waited for; then the outcome is unknown: 504.", 1, 30_000)
+    ] = 500
     lease_s: Annotated[float, _about("A node that renews no lease for this long is dead.", 1, 300)] = 8.0
     lease_renew_s: Annotated[float, _about("Time between renewals; at most a third of the lease.", 0.1, 100)] = 2.0
     probe_s: Annotated[float, _about("Time between the probes a node publishes to itself.", 0.1, 300)] = 5.0

@@ -44,7 +44,7 @@ class Relay:
         if checks is not None:
             checks.passed = self._passed
         self._keys: Keys = context.keys
-        self._post = context.bus.post
+        self._store = context.bus.store
         self._hub = context.hub
         self._clock = context.clock
         self._settings = context.settings
@@ -101,7 +101,7 @@ class Relay:
         # A user with one device pays nothing for the echo but this look.
         echo = tail if session.echoes and not command.ephemeral and command.to != session.user else None
         told = (command.to, command.kind, body) if self._outbox.messages else None
-        self._post(partition, call, self._relayed, (session, command.id, mid, now_ms, echo, code, extra, told))
+        self._store(partition, call, self._relayed, (session, command.id, mid, now_ms, echo, code, extra, told))
 
     def _clean(self, lexicon: Lexicon, body: bytes) -> tuple[bytes, int | None]:
         """The body without profanity words, and what `sent` says of it."""
@@ -161,7 +161,7 @@ class Relay:
             self._keys, session.user, session.id, tail, self._inbox_max, self._settings.live.retention_ms
         )
         session.pending += 1
-        self._context.bus.call(call, self._echoed, session)
+        self._store(call.place, call.command, self._echoed, session)
 
     def _echoed(self, session: Session, reply: Any) -> None:
         if isinstance(reply, bytes):

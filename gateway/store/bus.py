@@ -15,7 +15,9 @@ from gateway.store.errors import StoreError
 from gateway.store.functions import load
 from gateway.store.link import Link
 from gateway.store.master import Master
-from gateway.store.pipeline import Callback, LinkTimes, Part
+from gateway.store.messages import wrote
+from gateway.store.pipeline import Callback, LinkTimes, Part, Pipeline
+from gateway.store.replicated import ReplicatedPipeline, Replication
 from gateway.store.topology import Topology
 from gateway.store.turns import Turns
 
@@ -33,6 +35,7 @@ class Bus:
         topology: the masters, already discovered.
         times: the links' deadlines.
         pending_max: commands outstanding on a link at which further ones are refused.
+        replication: what the answers to stored messages wait for; None = for nothing beyond their master's.
 
     Attributes:
         incarnation: the node id that keys and channels bear; set before ``start``.
@@ -46,7 +49,9 @@ class Bus:
         on_data: called before anything received is looked at.
     """
 
-    def __init__(self, topology: Topology, times: LinkTimes, pending_max: int) -> None:
+    def __init__(
+        self, topology: Topology, times: LinkTimes, pending_max: int, replication: Replication | None = None
+    ) -> None:
         self.topology = topology
         self.keys = topology.keys
         self.times = times
@@ -61,6 +66,9 @@ class Bus:
         self.on_open: Callable[[Gate], None] = _nothing
         self.on_data: Callable[[], None] = _nothing
         self.links: list[Link] = []
+        # What stores messages goes out on these: the links themselves, or one pipeline more for each master.
+        self._storing: Sequence[Pipeline] = self.links
+        self._replication = replication
         self.gates: list[Gate] = []
         self._owner: list[int] = []
         self._generation = -1
@@ -72,27 +80,30 @@ class Bus:
 
     # Commands, by place.
 
-    def post(self, place: int, command: tuple[Part, ...], callback: Callback, context: object = None) -> None:
-        """Sends a command on the link of a partition (or place); see Link.post."""
-        self.links[self._owner[place]].post(command, callback, context)
+    def store(self, place: int, command: tuple[Part, ...], callback: Callback, context: object = None) -> None:
+        """Sends a command that stores a message; its reply comes when that is as durable as the deployment promises."""
+        self._storing[self._owner[place]].post(command, callback, context)
 
     def call(self, call: Call, callback: Callback, context: object = None, *, urgent: bool = False) -> None:
-        """The same for a call built by one of the store's noun files; urgent ones may use the link's reserve."""
+        """Sends a call on the link of its partition (or place); urgent ones may use its reserve. See Pipeline.post."""
         self.links[self._owner[call.place]].post(call.command, callback, context, urgent=urgent)
 
     def tell(self, call: Call) -> None:
         """Sends a command whose answer nobody waits for."""
         self.links[self._owner[call.place]].post_unanswered(call.command)
 
-    def ask(self, calls: Sequence[Call]) -> asyncio.Future[list[Any]] | None:
+    def ask(self, calls: Sequence[Call], *, storing: bool = False) -> asyncio.Future[list[Any]] | None:
         """Sends calls of one master for somebody who waits; None where its link cannot carry them now.
+
+        Args:
+            storing: they store messages, as in ``store``.
 
         Returns:
             A future of the replies, errors (store.errors) among them; it never fails, and may be cancelled.
         """
         if self._generation != self.topology.generation:
             return None
-        link = self.links[self._owner[calls[0].place]]
+        link = (self._storing if storing else self.links)[self._owner[calls[0].place]]
         if link.spare < len(calls):
             return None
         answers = _Answers(len(calls), self._turns)
@@ -118,7 +129,8 @@ class Bus:
     @property
     def ready(self) -> bool:
         """Whether every link is connected, its probe has come back, and nothing is withheld."""
-        return not self.withheld and bool(self.links) and all(link.up and link.echoed for link in self.links)
+        linked = self.up and all(link.echoed for link in self.links)
+        return linked and not self.withheld and all(each.up for each in self._storing)
 
     @property
     def fault(self) -> str | None:
@@ -128,6 +140,9 @@ class Bus:
                 return f"Redis at {link.endpoint} is away: {link.last_fault}"
             if not link.echoed:
                 return f"Redis at {link.endpoint} does not echo the probe"
+        for storing in self._storing:
+            if not storing.up:
+                return f"Redis at {storing.endpoint} takes no replicated messages: {storing.last_fault}"
         return "this node holds no lease" if self.withheld else None
 
     @property
@@ -149,8 +164,11 @@ class Bus:
             gate.away = gate.shut = True
             self.gates.append(gate)
             self.links.append(self._link(index, master))
-        for link in self.links:
-            link.start()
+        self._storing = self.links
+        if self._replication is not None:
+            self._storing = [self._replicated(index, master) for index, master in enumerate(self.topology.masters)]
+        for each in self._connections():
+            each.start()
 
     async def close(self) -> None:
         """Ends all links."""
@@ -158,15 +176,19 @@ class Bus:
         if self._settling is not None:
             self._settling.cancel()
             await asyncio.gather(self._settling, return_exceptions=True)
-        for link in self.links:
-            await link.close()
+        for each in self._connections():
+            await each.close()
+
+    def _connections(self) -> Sequence[Pipeline]:
+        return self.links if self._storing is self.links else (*self.links, *self._storing)
 
     def rename(self, incarnation: str) -> None:
         """Goes on as another incarnation: every link is rebuilt, subscribed to the new channels."""
         self.incarnation = incarnation
         for index, link in enumerate(self.links):
             link.probe_channel = self._probe_channel(index)
-            link.rebuild("the node has a new incarnation")
+        for each in self._connections():
+            each.rebuild("the node has a new incarnation")
 
     def withhold(self) -> None:
         """Shuts every gate, as if all links had broken, until ``release``."""
@@ -215,8 +237,8 @@ class Bus:
         """Deadlines and probes; ``now`` is the event loop's time."""
         if self._generation not in (-1, self.topology.generation):
             self._settle_soon(None)
-        for link in self.links:
-            link.tick(now)
+        for each in self._connections():
+            each.tick(now)
 
     def _partitions(self, index: int) -> list[int]:
         return [place for place in range(self.keys.partitions) if self._owner[place] == index]
@@ -241,22 +263,44 @@ class Bus:
 
         def down(_: Link) -> None:
             self.gates[index].away = self.gates[index].shut = True
+            if self._storing is not self.links:
+                # It has no probe of its own, and what is asked of it before the break must not pass after it.
+                self._storing[index].rebuild("the link to the same server broke")
             self.on_down(partitions)
 
         return Link(
             master.endpoint,
             self.times,
-            pending_max=self.pending_max,
             channels=channels,
             probe_channel=self._probe_channel(index),
             on_push=self._received,
+            on_control=lambda payload: self.on_control(payload),
             on_up=up,
             on_down=down,
-            on_unsettled=lambda _: self._settle_soon(None),
-            on_missing=lambda _: self._settle_soon(master),
-            on_data=lambda: self.on_data(),
-            on_control=lambda payload: self.on_control(payload),
+            **self._options(master),
         )
+
+    def _replicated(self, index: int, master: Master) -> ReplicatedPipeline:
+        assert self._replication is not None
+        return ReplicatedPipeline(
+            master.endpoint,
+            self.times,
+            self._replication,
+            mark=self.keys.mark(next(iter(self._partitions(index)), 0)),
+            wrote=wrote,
+            on_up=_nothing,
+            on_down=_nothing,
+            **self._options(master),
+        )
+
+    def _options(self, master: Master) -> dict[str, Any]:
+        """What all connections to a master have in common."""
+        return {
+            "pending_max": self.pending_max,
+            "on_unsettled": lambda _: self._settle_soon(None),
+            "on_missing": lambda _: self._settle_soon(master),
+            "on_data": lambda: self.on_data(),
+        }
 
     def _received(self, payload: bytes) -> None:
         if payload[:1] == b"q":
@@ -285,9 +329,8 @@ class Bus:
             log.warning("the store's topology is unsettled", reason=str(error))
             return
         log.warning("the store's topology changed: all links are rebuilt")
-        old = self.links
-        for link in old:
-            await link.close()
+        for each in self._connections():
+            await each.close()
         self.start()
 
 

@@ -178,6 +178,10 @@ class Keys:
         """Intents of what touches two partitions."""
         return f"{self._prefixes[partition]}todo"
 
+    def mark(self, partition: int) -> str:
+        """What is written to at the end of a batch of durable sends, one on each master."""
+        return f"{self._prefixes[partition]}mark"
+
     def reply(self, partition: int, call: str) -> str:
         """Where the nodes answer a drop or a control command."""
         return f"{self._prefixes[partition]}reply:{call}"

@@ -105,6 +105,7 @@ def relay(
     inbox_max: int,
     retention_ms: int,
     now_ms: int,
+    inbox_bytes_max: int,
 ) -> tuple[int, tuple[Part, ...]]:
     """One direct message: the partition and the command, built without the steps that only readability needs.
 
@@ -136,11 +137,17 @@ def relay(
         retention_ms,
         f"{prefix}n:",
         now_ms,
+        inbox_bytes_max,
     )
 
 
-def echo(keys: Keys, user_id: str, session: str, tail: bytes, inbox_max: int, retention_ms: int) -> Call:
-    """The sender's own copy, for the sender's devices but ``session``; replies with its stream id, or a code."""
+def echo(
+    keys: Keys, user_id: str, session: str, tail: bytes, inbox_max: int, retention_ms: int, inbox_bytes_max: int
+) -> Call:
+    """The sender's own copy, for the sender's devices but ``session``.
+
+    The reply is its stream id, ``b""`` where the inbox is half full and it was only pushed, or a code.
+    """
     user = keys.user(user_id)
     return function(
         user.partition,
@@ -152,7 +159,13 @@ def echo(keys: Keys, user_id: str, session: str, tail: bytes, inbox_max: int, re
         inbox_max,
         retention_ms,
         user.node_channel,
+        inbox_bytes_max,
     )
+
+
+def wrote(reply: Any) -> bool:
+    """Whether a reply of ``relay`` or ``echo`` says that a message is in an inbox."""
+    return isinstance(reply, bytes) or (isinstance(reply, list) and reply[0] == 0 and bool(reply[1]))
 
 
 def read(keys: Keys, user_id: str, after: StreamId, count: int = REPLAY_BATCH) -> Call:
@@ -174,9 +187,13 @@ def push(epoch: str, entry: Entry) -> bytes:
 
 
 def ack(
-    keys: Keys, user_id: str, device: str, epoch: str, place: StreamId, devices_max: int, retention_ms: int
+    keys: Keys, user_id: str, device: str, epoch: str, place: StreamId, retention_ms: int, trim: bool = False
 ) -> Call:
-    """A device has taken over everything up to a place; the reply is 1 when that moved its ack."""
+    """A device has taken over everything up to a place; the reply is 1 when that moved its ack.
+
+    Args:
+        trim: what all known devices have acked leaves the inbox at once.
+    """
     user = keys.user(user_id)
     return function(
         user.partition,
@@ -185,8 +202,9 @@ def ack(
         device,
         epoch,
         f"{place[0]}-{place[1]}",
-        devices_max,
+        "",
         retention_ms,
+        int(trim),
     )
 
 
