@@ -127,6 +127,11 @@ class Bus:
             self.links[self._owner[partition]].unsubscribe(channel)
 
     @property
+    def replicates(self) -> bool:
+        """Whether answers to stored messages wait for replicas."""
+        return self._replication is not None
+
+    @property
     def ready(self) -> bool:
         """Whether every link is connected, its probe has come back, and nothing is withheld."""
         linked = self.up and all(link.echoed for link in self.links)

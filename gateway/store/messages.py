@@ -165,7 +165,9 @@ def echo(
 
 def wrote(reply: Any) -> bool:
     """Whether a reply of ``relay`` or ``echo`` says that a message is in an inbox."""
-    return isinstance(reply, bytes) or (isinstance(reply, list) and reply[0] == 0 and bool(reply[1]))
+    if isinstance(reply, list):
+        return reply[0] == 0 and bool(reply[1])
+    return isinstance(reply, bytes) and bool(reply)
 
 
 def read(keys: Keys, user_id: str, after: StreamId, count: int = REPLAY_BATCH) -> Call:

@@ -7,7 +7,7 @@ redis-py.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -147,23 +147,42 @@ class Store:
             StoreUnavailable, OutcomeUnknown, StoreRefused: As the first one that failed; OutcomeUnknown also where
                 some were carried out before the store went away.
         """
+        replies = await self._run(calls, self._together)
+        if not any(map(_gone, replies)):
+            await self._mend_all(calls, replies)
+        return _whole(replies)
+
+    async def store_all(self, calls: Sequence[Call]) -> list[Any]:
+        """The same for calls that store messages: answered when these are as durable as the deployment promises.
+
+        Raises:
+            StoreUnavailable, OutcomeUnknown, StoreRefused: As ``execute_all``; OutcomeUnknown also where a message is
+                stored and not known to be replicated.
+        """
+        if self.bus is None or not self.bus.replicates:
+            return await self.execute_all(calls)
+        return _whole(await self._run(calls, self._stored))
+
+    async def _run(
+        self, calls: Sequence[Call], together: Callable[[Sequence[Call]], Awaitable[list[Any]]]
+    ) -> list[Any]:
+        """The replies, faults among them; ``_UNSENT`` for those that were not tried because the store had gone."""
         replies: list[Any] = [_UNSENT] * len(calls)
         for part in self._parts(calls):
-            answers = await self._together([calls[index] for index in part])
+            answers = await together([calls[index] for index in part])
             for index, answer in zip(part, answers, strict=True):
                 replies[index] = answer
             if any(map(_gone, answers)):
                 break
-        else:
-            await self._mend_all(calls, replies)
-        faults = [reply for reply in replies if isinstance(reply, StoreError)]
-        if not faults:
-            return replies
-        fault = next((each for each in faults if isinstance(each, OutcomeUnknown)), faults[0])
-        done = any(reply is not _UNSENT and not isinstance(reply, StoreError) for reply in replies)
-        if isinstance(fault, StoreUnavailable) and done:
-            raise OutcomeUnknown(f"carried out in part: {fault}") from fault
-        raise fault
+        return replies
+
+    async def _stored(self, calls: Sequence[Call]) -> list[Any]:
+        """The replies of calls of one master that the node's pipeline of durable sends carries."""
+        carried = self.bus.ask(calls, storing=True) if self.bus is not None else None
+        if carried is None:
+            # Another connection would not wait for replicas.
+            return [StoreUnavailable("the connection for replicated messages is away or full")] * len(calls)
+        return await carried
 
     async def _mend_all(self, calls: Sequence[Call], replies: list[Any]) -> None:
         """Runs those calls once more that a mended store carries out."""
@@ -209,3 +228,15 @@ class Store:
 def _gone(reply: Any) -> bool:
     """Whether a reply says that the store has gone, so that the calls behind it need not be tried."""
     return type(reply) in (StoreUnavailable, OutcomeUnknown)
+
+
+def _whole(replies: list[Any]) -> list[Any]:
+    """The replies where all calls were carried out; else raises."""
+    faults = [reply for reply in replies if isinstance(reply, StoreError)]
+    if not faults:
+        return replies
+    fault = next((each for each in faults if isinstance(each, OutcomeUnknown)), faults[0])
+    done = any(reply is not _UNSENT and not isinstance(reply, StoreError) for reply in replies)
+    if isinstance(fault, StoreUnavailable) and done:
+        raise OutcomeUnknown(f"carried out in part: {fault}") from fault
+    raise fault
