@@ -67,6 +67,11 @@ class Server:
         self._process.kill()
         self._process.wait()
 
+    def shut_down(self) -> None:
+        """Tell it to end, as an operator does, and wait until it has."""
+        self._process.terminate()
+        self._process.wait()
+
     def restart(self) -> None:
         """Start it again with the same url and with what it had on disk: nothing, unless `appendonly="yes"`."""
         if self._process.poll() is None:
@@ -208,11 +213,16 @@ def chromium_binary() -> str:
     return _binary("chromium")
 
 
-def _binary(name: str) -> str:
+def node_binary() -> str:
+    """Debian's Node, from the package nodejs, the same way."""
+    return _binary("node", "nodejs")
+
+
+def _binary(name: str, package: str = "") -> str:
     found = shutil.which(name)
     if found:
         return found
-    problem = f"{name} is missing: install the Debian package {name}"
+    problem = f"{name} is missing: install the Debian package {package or name}"
     if os.environ.get("CI"):
         pytest.fail(problem, pytrace=False)
     pytest.skip(problem)
