@@ -84,6 +84,7 @@ PUSHES: tuple[Struct, ...] = (
         recovered=True,
         limits=pushes.Limits(163_840, 200.0, 1000),
     ),
+    pushes.Resync(cursor=_CURSOR, head=_LATER, recovered=False),
     pushes.Message(
         mid=_MID,
         from_="alice",

@@ -42,6 +42,19 @@ class Welcome(Struct, tag="welcome", frozen=True):
     limits: Limits
 
 
+class Resync(Struct, tag="resync", frozen=True):
+    """The inbox is another one, or may have lost its newest entries: the store failed over, or was started anew.
+
+    The session goes on. From here on its cursor is `cursor`, whatever it was, and all that no device of this user has
+    acked follows after it: what was received before may come again, under the same `mid`. `head` is the inbox's end.
+    `recovered` is false: nobody can say whether something that was sent is missing.
+    """
+
+    cursor: str
+    head: str
+    recovered: bool
+
+
 class Message(Struct, tag="message", frozen=True, omit_defaults=True):
     """A direct or system message, or the echo of one's own from another device.
 
@@ -123,6 +136,7 @@ class GoingAway(Struct, tag="going_away", frozen=True):
 
 PUSHES: tuple[type[Struct], ...] = (
     Welcome,
+    Resync,
     Message,
     Recalled,
     Updated,
