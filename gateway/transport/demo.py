@@ -5,6 +5,7 @@ It hands out tokens to whoever asks, so it answers this machine alone, and only 
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import re
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
@@ -64,7 +65,7 @@ _NEVER_KEPT = (("Cache-Control", "no-store"), ("X-Content-Type-Options", "nosnif
 
 @functools.cache
 def _files() -> Mapping[str, File]:
-    names = ("index.html", "demo.css", "demo.js", "icon.svg")
+    names = ("index.html", "demo.css", "demo.js", "transcript.js", "view.js", "icon.svg")
     files = {f"{PATH}/{name}": File(PACKAGE / "demo" / name, _HEADERS) for name in names}
     files[PATH] = files[f"{PATH}/"] = files.pop(f"{PATH}/index.html")
     return files
@@ -146,6 +147,11 @@ class Demo:
             later(answer)
 
     async def _token(self, user: str) -> dict[str, Any]:
+        for other in PEOPLE:
+            if other != user:
+                # One can write to them before they come. Where that fails, writing to them says it.
+                with contextlib.suppress(Refused):
+                    await self._services.accounts.register(other, other.title(), None)
         return {"token": await self._services.tokens.issue(user, user.title(), lifetime_s=TOKEN_LIFETIME_S)}
 
     async def _kick(self, user: str) -> dict[str, Any]:

@@ -129,7 +129,7 @@ class TestPage:
                 seen.add(path)
                 script = await ask(node, get(path))
                 assert (script.status, script.headers["content-type"]) == (200, "text/javascript; charset=utf-8")
-                imported = re.findall(r'^import [^"]*"([^"]+)";$', script.body.decode(), re.MULTILINE)
+                imported = re.findall(r"^import [^']*'([^']+)';$", script.body.decode(), re.MULTILINE)
                 wanted += [each for each in imported if each not in seen]
             assert "/sdk/gateway.js" in seen
 
