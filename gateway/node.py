@@ -19,6 +19,7 @@ from gateway.core.session import Gate, Handler
 from gateway.core.timers import TimerWheel
 from gateway.metrics import METRICS, exposition
 from gateway.protocol import codes, commands, replies
+from gateway.services.acks import Acks
 from gateway.services.admission import Admission
 from gateway.services.announcing import Announcing
 from gateway.services.clock import Clock
@@ -100,10 +101,7 @@ class Node:
             config.reconnect_min_ms / 1000,
             config.reconnect_max_ms / 1000,
         )
-        replication = (
-            Replication(config.replicas_min, config.replicated_wait_ms) if config.durability == "replicated" else None
-        )
-        self.bus = store.bus = Bus(store.topology, times, config.store_pending_max, replication)
+        self.bus = store.bus = Bus(store.topology, times, config.store_pending_max, Replication.of(config))
         self.bus.incarnation = new_incarnation(self.node_id)
         self.hub = Hub()
         self.wheel = TimerWheel(self.clock.now())
@@ -122,7 +120,7 @@ class Node:
         )
         self.webhooks = Webhooks(self.context, credentials, self.node_id)
         self.verifier = verifier_of(config, credentials)
-        inbox = Inbox(self.context)
+        inbox, self.acks = Inbox(self.context), Acks(self.context)
         self.watching = Watching(self.context)
         self.relay = Relay(self.context, self.services.words, self.webhooks.checks)
         self.words = WordsReceiver(self.context, self.services.words)
@@ -130,6 +128,7 @@ class Node:
         self.admission = Admission(
             self.context, self.verifier, inbox, self.watching, self.announcing, self.services.accounts
         )
+        self.admission.on_left.append(self.acks.left)
         if self.webhooks.checks is not None:
             self.admission.on_left.append(self.webhooks.checks.leave)
         self.resync = Resync(self.context, self.admission, inbox, self.watching, self.announcing)
@@ -143,7 +142,7 @@ class Node:
             self.clock,
             self.wheel,
             self.admission,
-            self._handlers(inbox),
+            self._handlers(),
             self.services.settings,
             self._gap,
             self.unready,
@@ -174,12 +173,12 @@ class Node:
             algorithms = frozenset(config.jwt_algorithms)
             self._jwks = Jwks(self.verifier, config.jwt_jwks_url, algorithms, config.jwks_refresh_s)
 
-    def _handlers(self, inbox: Inbox) -> dict[type, Handler]:
+    def _handlers(self) -> dict[type, Handler]:
         lists = Lists(self.context)
         return {
             commands.Auth: self.admission.auth,
             commands.Send: self.relay.send,
-            commands.Ack: inbox.ack,
+            commands.Ack: self.acks.take,
             commands.Refresh: self.admission.refresh,
             commands.Watch: self.watching.watch,
             commands.Unwatch: self.watching.unwatch,

@@ -27,8 +27,10 @@ from gateway.cli.serve import check_tls, refuse_workers
 from gateway.config import Config, ConfigError, Credentials, load
 from gateway.config.rules import is_loopback
 from gateway.services.tokens import verifier_of
-from gateway.store import embedded, functions
+from gateway.store import durability, embedded, functions
+from gateway.store.durability import Footing
 from gateway.store.errors import StoreError
+from gateway.store.replicated import Replication
 from gateway.store.store import Store
 from gateway.store.topology import parse
 
@@ -212,13 +214,18 @@ def _store(config: Config) -> Iterator[Finding]:
         return
     shown = parse(url).shown if config.redis_url else f"the embedded one in {config.data_dir}"
     try:
-        faults = asyncio.run(_inspect(url, config))
+        faults, footings = asyncio.run(_inspect(url, config))
     except (StoreError, ValueError, OSError) as error:
         yield from (Finding("fault", line) for line in opening.told(error, config, url))
         return
     yield from (Finding("fault" if fault.fatal else "warning", fault.problem) for fault in faults)
     if not any(fault.fatal for fault in faults):
         yield Finding("ok", f"store: {shown}")
+    replication = Replication.of(config)
+    for footing in footings:
+        yield Finding("info", str(footing))
+        yield from (Finding("warning", fault.problem) for fault in durability.judge(footing, replication))
+        yield from (Finding("info", remark) for remark in durability.remarks(footing, replication))
 
 
 def _app_key(config: Config) -> str | None:
@@ -230,15 +237,19 @@ def _app_key(config: Config) -> str | None:
     return None
 
 
-async def _inspect(url: str, config: Config) -> list[functions.Fault]:
+async def _inspect(url: str, config: Config) -> tuple[list[functions.Fault], list[Footing]]:
+    """What is wrong with the servers, and how they keep what they are told."""
     store = await Store.connect(url, partitions=config.partitions, timeout_s=config.store_timeout_ms / 1000)
     try:
         faults = await functions.inspect(store.topology)
         # Faults of the server may be such that it cannot be asked for keys.
-        if config.redis_url is None or any(fault.fatal for fault in faults):
-            return faults
-        app_key = _app_key(config)
-        return faults if app_key is None else faults + await functions.judge_app(store.topology, app_key)
+        if any(fault.fatal for fault in faults):
+            return faults, []
+        footings = await durability.look(store.topology)
+        app_key = _app_key(config) if config.redis_url is not None else None
+        if app_key is not None:
+            faults += await functions.judge_app(store.topology, app_key)
+        return faults, footings
     finally:
         await store.close()
 

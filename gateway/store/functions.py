@@ -63,7 +63,7 @@ async def load(master: Master) -> bool:
     """
     listed = await master.execute("FUNCTION", "LIST", "LIBRARYNAME", LIBRARY, "WITHCODE")
     for library in listed:
-        code = text(_pairs(library).get("library_code"))
+        code = text(pairs(library).get("library_code"))
         found = re.findall(r"^local VERSION = (\d+)$", code, re.MULTILINE)
         if code == SOURCE or (found and int(found[0]) > VERSION):
             return False
@@ -118,7 +118,7 @@ async def judge_app(topology: Topology, app_key: str) -> list[Fault]:
 async def _judge_settings(master: Master, where: str) -> list[Fault]:
     faults: list[Fault] = []
     try:
-        settings = _pairs(await master.execute("CONFIG", "GET", "maxmemory-policy", "client-output-buffer-limit"))
+        settings = pairs(await master.execute("CONFIG", "GET", "maxmemory-policy", "client-output-buffer-limit"))
     except (StoreRefused, Forbidden):
         return [Fault(f"{where} does not let CONFIG GET be called: its eviction policy could not be checked", False)]
     policy = text(settings.get("maxmemory-policy")) or "noeviction"
@@ -172,7 +172,7 @@ def _information(raw: Any) -> dict[str, str]:
     return dict(line.split(":", 1) for line in lines if ":" in line)
 
 
-def _pairs(raw: Any) -> dict[str, Any]:
+def pairs(raw: Any) -> dict[str, Any]:
     """A map, whether RESP2 gave it as a flat list or redis-py has parsed it already."""
     if isinstance(raw, dict):
         items = list(raw.items())

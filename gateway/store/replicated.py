@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import structlog
 
+from gateway.config import Config
 from gateway.metrics import METRICS
 from gateway.store.endpoint import Endpoint
 from gateway.store.errors import OutcomeUnknown
@@ -30,6 +31,13 @@ class Replication(NamedTuple):
 
     replicas_min: int
     wait_ms: int
+
+    @classmethod
+    def of(cls, config: Config) -> Replication | None:
+        """As configured; None where a message is as durable as its master makes it."""
+        if config.durability != "replicated":
+            return None
+        return cls(config.replicas_min, config.replicated_wait_ms)
 
 
 class ReplicatedPipeline(Pipeline):
