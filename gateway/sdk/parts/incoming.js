@@ -1,0 +1,258 @@
+// Messages on their way in: each once, in order, and acked once the app has taken them over.
+
+import { Handlers } from './handlers.js';
+
+// Message ids that are remembered, to know a re-delivery by.
+const SEEN_MAX = 10_000;
+// A batch of acks goes out at so many messages, or after so long.
+const ACK_EVERY = 64;
+const ACK_AFTER_MS = 200;
+
+function messageOf(frame) {
+  const { mid, from, to, kind, body, sent_at: sentAt } = frame;
+  const { cursor = null, device = null, system = false, metadata = null } = frame;
+  return { mid, from, to, kind, body, sentAt, cursor, device, system, metadata };
+}
+
+const ENTRIES = {
+  message: messageOf,
+  recalled: ({ mid, from, to, at, cursor, admin = false, extra = null }) => ({ mid, from, to, at, cursor, admin, extra }),
+  updated: ({ mid, from, to, body, at, cursor }) => ({ mid, from, to, body, at, cursor }),
+};
+
+export class Incoming {
+  #options;
+  #hooks;
+  #queue = [];
+  #current = null;
+  #seen = new Set();
+  #handing = null;
+  #iterating = false;
+  #wake = () => {};
+  #room = null;
+  #ended = undefined;
+  #link = null;
+  #acks;
+  #saves;
+  #saving = Promise.resolve();
+
+  // `options`: incomingMax, ack, device, cursors. `hooks`: fault(error), full() when no more can be taken.
+  constructor(options, hooks) {
+    this.#options = options;
+    this.#hooks = hooks;
+    this.#acks = new Batch((cursor) => this.#ack(cursor));
+    this.#saves = new Batch((cursor) => this.#save(cursor));
+    this.handlers = { message: new Handlers(hooks.fault), recalled: new Handlers(hooks.fault) };
+    this.handlers.updated = new Handlers(hooks.fault);
+    // Where to resume from: the last entry received.
+    this.since = null;
+    this.duplicates = 0;
+  }
+
+  // The place where an earlier life of the app had come to.
+  async load() {
+    this.since = (await this.#options.cursors?.load()) ?? null;
+  }
+
+  // A link is live, or goes on in a new epoch; what follows is after `cursor`.
+  live(link, cursor) {
+    this.#link = link;
+    if (cursor !== this.since) {
+      // What waits here will come again under other cursors; the old ones mean nothing any more.
+      for (const entry of this.#queue) entry.cursor = null;
+      if (this.#current) this.#current.cursor = null;
+      this.#acks.forget();
+      // All before it was acked by this device: it may be kept at once.
+      this.#saves.add(cursor);
+      this.since = cursor;
+    }
+    this.#acks.again();
+  }
+
+  broken() {
+    this.#link = null;
+  }
+
+  // An entry of the inbox has arrived.
+  take(frame) {
+    if (this.#queue.length >= this.#options.incomingMax) {
+      this.#hooks.full();
+      return;
+    }
+    const cursor = frame.cursor ?? null;
+    if (cursor !== null) this.since = cursor;
+    if (this.#known(frame)) {
+      this.duplicates += 1;
+      this.#pass(cursor);
+    } else {
+      this.#queue.push({ type: frame.type, value: ENTRIES[frame.type](frame), cursor });
+      this.#wake();
+    }
+    if (this.#options.ack === 'received' && cursor !== null) this.#acks.add(cursor);
+  }
+
+  // Resolves when half of what may wait has been taken over.
+  async room() {
+    if (this.#queue.length * 2 <= this.#options.incomingMax) return;
+    await new Promise((resolve) => {
+      this.#room = resolve;
+    });
+  }
+
+  // Hands messages to a function from now on; returns what ends that.
+  onMessage(handler) {
+    if (this.#iterating) throw new Error('messages are being iterated over: a handler would get none');
+    const off = this.handlers.message.add(handler);
+    this.#handing ??= this.#hand();
+    return () => {
+      off();
+      this.#wake();
+    };
+  }
+
+  // All messages, one by one; each is taken over when the next is asked for.
+  async *messages() {
+    if (this.#iterating || this.handlers.message.size > 0) {
+      throw new Error('messages go to one place: a handler or one iteration');
+    }
+    this.#iterating = true;
+    try {
+      await this.#handing;
+      while (await this.#filled()) {
+        const entry = this.#next();
+        if (entry.type === 'message') yield entry.value;
+        else await this.handlers[entry.type].hand(entry.value);
+        this.#handled(entry);
+      }
+      if (this.#ended) throw this.#ended;
+    } finally {
+      this.#iterating = false;
+    }
+  }
+
+  // The gateway could not take an ack just now.
+  ackRefused() {
+    this.#acks.again();
+  }
+
+  // Writes what was taken over and not yet told.
+  async flush() {
+    this.#acks.flush();
+    this.#saves.flush();
+    await this.#saving;
+  }
+
+  // Nothing comes any more; `error` is why, null = the app wanted it so.
+  end(error) {
+    this.#ended = error;
+    this.#wake();
+    this.#room?.();
+  }
+
+  async #hand() {
+    const { message } = this.handlers;
+    while (message.size > 0 && (await this.#filled(() => message.size === 0)) && message.size > 0) {
+      const entry = this.#next();
+      await this.handlers[entry.type].hand(entry.value);
+      this.#handled(entry);
+    }
+    this.#handing = null;
+  }
+
+  // Waits for an entry; false when none will come, or when it is no longer wanted.
+  async #filled(unwanted = () => false) {
+    while (this.#queue.length === 0) {
+      if (this.#ended !== undefined || unwanted()) return false;
+      await new Promise((resolve) => {
+        this.#wake = resolve;
+      });
+    }
+    return true;
+  }
+
+  #next() {
+    this.#current = this.#queue.shift();
+    return this.#current;
+  }
+
+  #handled(entry) {
+    this.#current = null;
+    if (entry.cursor !== null) this.#took(entry.cursor);
+    if (this.#room && this.#queue.length * 2 <= this.#options.incomingMax) {
+      this.#room();
+      this.#room = null;
+    }
+  }
+
+  #took(cursor) {
+    if (this.#options.ack === 'handled') this.#acks.add(cursor);
+    this.#saves.add(cursor);
+  }
+
+  // A re-delivery is taken over when all before it has been.
+  #pass(cursor) {
+    if (cursor === null) return;
+    const before = this.#queue.at(-1) ?? this.#current;
+    if (before) before.cursor = cursor;
+    else this.#took(cursor);
+  }
+
+  #known(frame) {
+    const name = frame.type === 'message' ? frame.mid : `${frame.type} ${frame.mid} ${frame.at}`;
+    const known = this.#seen.delete(name);
+    this.#seen.add(name);
+    if (this.#seen.size > SEEN_MAX) this.#seen.delete(this.#seen.values().next().value);
+    return known;
+  }
+
+  #ack(cursor) {
+    if (this.#link === null) return false;
+    if (this.#options.device) this.#link.say(JSON.stringify({ type: 'ack', cursor }));
+    return true;
+  }
+
+  #save(cursor) {
+    const { cursors } = this.#options;
+    if (!cursors) return true;
+    const save = async () => cursors.save(cursor);
+    // One after the other: an older cursor must not be written over a newer one.
+    this.#saving = this.#saving.then(save).catch((error) => this.#hooks.fault(error));
+    return true;
+  }
+}
+
+// The newest of many cursors, told now and then.
+class Batch {
+  #tell;
+  #newest = null;
+  #waiting = 0;
+  #timer = null;
+
+  // `tell(cursor)` returns whether it could.
+  constructor(tell) {
+    this.#tell = tell;
+  }
+
+  add(cursor) {
+    this.#newest = cursor;
+    this.#waiting += 1;
+    if (this.#waiting >= ACK_EVERY) this.flush();
+    else this.#timer ??= setTimeout(() => this.flush(), ACK_AFTER_MS);
+  }
+
+  // The last one may not have arrived: it is told again.
+  again() {
+    if (this.#newest !== null) this.add(this.#newest);
+  }
+
+  forget() {
+    this.#newest = null;
+    this.#waiting = 0;
+  }
+
+  flush() {
+    clearTimeout(this.#timer);
+    this.#timer = null;
+    if (this.#waiting > 0 && this.#tell(this.#newest)) this.#waiting = 0;
+  }
+}

@@ -1,0 +1,31 @@
+// What the browser tells a page about itself; where there is no page, nothing ever happens.
+
+export class Page {
+  #heard = [];
+
+  // `hooks`: offline(), online(), visible().
+  constructor(hooks) {
+    const { document } = globalThis;
+    this.#on(globalThis, 'offline', hooks.offline);
+    this.#on(globalThis, 'online', hooks.online);
+    // Back from the browser's own cache of pages, or thawed.
+    this.#on(globalThis, 'pageshow', (event) => event.persisted && hooks.visible());
+    this.#on(document, 'resume', hooks.visible);
+    this.#on(document, 'visibilitychange', () => document.visibilityState === 'visible' && hooks.visible());
+  }
+
+  get offline() {
+    return globalThis.navigator?.onLine === false;
+  }
+
+  close() {
+    for (const [target, event, hook] of this.#heard) target.removeEventListener(event, hook);
+    this.#heard = [];
+  }
+
+  #on(target, event, hook) {
+    if (!target?.addEventListener) return;
+    target.addEventListener(event, hook);
+    this.#heard.push([target, event, hook]);
+  }
+}

@@ -1,0 +1,87 @@
+// Who is online, of the users that are watched.
+
+import { Handlers } from './handlers.js';
+
+const USERS_A_CALL = 200;
+
+// The pieces of a list that fit into one command each.
+export function pieces(users, size = USERS_A_CALL) {
+  const all = typeof users === 'string' ? [users] : [...users];
+  const cut = [];
+  for (let at = 0; at < all.length; at += size) cut.push(all.slice(at, at + size));
+  return cut;
+}
+
+export class Watching {
+  #ask;
+  #fault;
+  #known = new Map();
+  #watched = new Set();
+
+  constructor(ask, fault) {
+    this.#ask = ask;
+    this.#fault = fault;
+    this.handlers = new Handlers(fault);
+  }
+
+  async watch(users) {
+    const present = new Map();
+    for (const piece of pieces(users)) {
+      const reply = await this.#ask('watch', { users: piece });
+      for (const user of piece) this.#watched.add(user);
+      for (const state of reply.users) {
+        this.#learn(state, true);
+        present.set(state.user, this.#known.get(state.user));
+      }
+    }
+    return present;
+  }
+
+  async unwatch(users) {
+    for (const piece of pieces(users)) {
+      for (const user of piece) {
+        this.#watched.delete(user);
+        this.#known.delete(user);
+      }
+      await this.#ask('unwatch', { users: piece });
+    }
+  }
+
+  // What is known of a watched user, null where nothing is.
+  presence(user) {
+    return this.#known.get(user) ?? null;
+  }
+
+  // A new session watches nobody yet; `recovered` = the store still counts versions as it did.
+  live(recovered) {
+    if (!recovered) for (const state of this.#known.values()) state.version = -1;
+    if (this.#watched.size > 0) this.#rewatch([...this.#watched]);
+  }
+
+  async #rewatch(users) {
+    try {
+      for (const piece of pieces(users)) {
+        const wanted = piece.filter((user) => this.#watched.has(user));
+        if (wanted.length === 0) continue;
+        const reply = await this.#ask('watch', { users: wanted });
+        for (const state of reply.users) this.#learn(state);
+      }
+    } catch (error) {
+      this.#fault(error);
+    }
+  }
+
+  // A `presence` push.
+  pushed(frame) {
+    if (this.#watched.has(frame.user)) this.#learn(frame);
+  }
+
+  #learn({ user, online, last_seen: lastSeen, platforms, version }, quiet = false) {
+    const known = this.#known.get(user);
+    if (known && version <= known.version) return;
+    const state = { user, online, lastSeen, platforms, version };
+    this.#known.set(user, state);
+    const same = known && known.online === online && String(known.platforms) === String(platforms);
+    if (!quiet && !same) this.handlers.tell({ ...state });
+  }
+}
