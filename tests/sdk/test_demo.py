@@ -6,11 +6,15 @@ from collections.abc import AsyncIterator
 from typing import Literal
 
 import pytest
-from playwright.async_api import BrowserContext, Page, async_playwright, expect
+import pytest_asyncio
+from playwright.async_api import Browser, BrowserContext, Page, async_playwright, expect
 
 from gateway.node import Node
 from tests.nodes import running_node
 from tests.servers import Server, chromium_binary
+
+# One browser for all tests: it takes longer to start than most of them.
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 SMUGGLED = "<img src=x onerror=\"document.title='smuggled'\">"
 
@@ -30,28 +34,32 @@ class Windows:
         return page
 
 
-@pytest.fixture
-async def node(valkey: Server) -> AsyncIterator[Node]:
-    async with running_node(valkey.url, environment="development") as node:
-        yield node
-
-
-@pytest.fixture
-async def windows(node: Node) -> AsyncIterator[Windows]:
-    """A browser in which nothing may go wrong, least of all against the page's policy."""
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def browser() -> AsyncIterator[Browser]:
     async with async_playwright() as playwright:
         # Chromium's own sandbox cannot be had as root in a container; the only page that it sees is ours.
         browser = await playwright.chromium.launch(executable_path=chromium_binary(), args=["--no-sandbox"])
-        context = await browser.new_context()
-        context.set_default_timeout(10_000)
-        faults: list[str] = []
-        context.on("weberror", lambda fault: faults.append(str(fault.error)))
-        context.on(
-            "console", lambda message: faults.append(message.text) if message.type in ("error", "warning") else None
-        )
-        yield Windows(context, node)
+        yield browser
         await browser.close()
-        assert faults == []
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def node(valkey: Server) -> AsyncIterator[Node]:
+    async with running_node(valkey.url, environment="development", reconnect_spread_ms=100) as node:
+        yield node
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def windows(browser: Browser, node: Node) -> AsyncIterator[Windows]:
+    """Windows in which nothing may go wrong, least of all against the page's policy."""
+    context = await browser.new_context()
+    context.set_default_timeout(10_000)
+    faults: list[str] = []
+    context.on("weberror", lambda fault: faults.append(str(fault.error)))
+    context.on("console", lambda message: faults.append(message.text) if message.type in ("error", "warning") else None)
+    yield Windows(context, node)
+    await context.close()
+    assert faults == []
 
 
 async def connected(page: Page) -> None:
