@@ -73,7 +73,7 @@ class Config:
     # The store.
     redis_url: Annotated[
         str | None,
-        _about("redis://, rediss://, unix://, redis+cluster:// or rediss+cluster://; none: the embedded store."),
+        _about("redis://, rediss://, unix://, redis+cluster:// or redis+sentinel:// (TLS: rediss+…); none: embedded."),
     ] = None
     partitions: Annotated[int, _about("Partitions of a new deployment; fixed at its first start.", 1, 4096)] = 256
     store_timeout_ms: Annotated[int, _about("Deadline of every call on the hot link.", 10, 60_000)] = 2000
@@ -167,6 +167,9 @@ class Config:
 
     # What is kept.
     inbox_max: Annotated[int, _about("Unacked messages of one user.", 1, 10_000_000)] = 10_000
+    inbox_bytes_max: Annotated[
+        int, _about("Memory that they take in the store, about: seen at every 64th.", 64 * KIB, 1024 * MIB)
+    ] = 64 * MIB
     retention_days: Annotated[int, _about("How long messages are kept.", 1, 3650)] = 7
     list_max: Annotated[int, _about("Entries of a blocklist, an allowlist, a friend list.", 1, 1_000_000)] = 3000
     broadcasts_max: Annotated[int, _about("Broadcasts that still reach somebody.", 1, 100_000)] = 1000

@@ -180,7 +180,8 @@ class Announcing:
             some.append(each)
         context = self._context
         self._under_way[user] = False
-        call = broadcasts.take(context.keys, user, some, context.config.inbox_max, context.settings.live.retention_ms)
+        config, retention_ms = context.config, context.settings.live.retention_ms
+        call = broadcasts.take(context.keys, user, some, config.inbox_max, config.inbox_bytes_max, retention_ms)
         context.bus.call(call, self._taken, user)
         return size
 

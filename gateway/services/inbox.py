@@ -1,21 +1,15 @@
-"""The inbox on a node: replaying it to a session that catches up, and taking acks."""
+"""The inbox on a node: replaying it to a session that catches up."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from gateway.core.close import Refusal
 from gateway.core.session import Session, StreamId
 from gateway.core.states import State
 from gateway.metrics import METRICS
-from gateway.protocol import commands
-from gateway.protocol.codes import Code
 from gateway.services.context import NodeContext
 from gateway.store import messages
 from gateway.store.errors import StoreError
-
-DEVICES_MAX = 16
-"""Devices of one user whose acks are kept; the least recently seen goes first."""
 
 RETRY_S = 1.0
 """When a batch that the store did not answer is asked for again."""
@@ -27,7 +21,7 @@ by default. Beyond it the sessions wait their turn, each with one batch."""
 
 
 class Inbox:
-    """Replays and acks."""
+    """Replays."""
 
     def __init__(self, context: NodeContext) -> None:
         self._context = context
@@ -95,25 +89,3 @@ class Inbox:
     def _read_again(self, session: Session, now: float) -> None:
         if session.state is State.LIVE and session.catching_up:
             self._read(session)
-
-    def ack(self, session: Session, command: commands.Ack, now: float) -> None:
-        """The ``ack`` command; one of another epoch is ignored, one beyond what was sent is refused."""
-        cursor = messages.parse_cursor(command.cursor)
-        if cursor is None:
-            raise Refusal(Code.MALFORMED, "$.cursor: not a cursor of this gateway")
-        epoch, place = cursor
-        if session.device is None or epoch != session.epoch:
-            return
-        if place > session.forwarded:
-            raise Refusal(Code.MALFORMED, "$.cursor: beyond what was sent on this connection")
-        self._context.bus.tell(
-            messages.ack(
-                self._context.keys,
-                session.user,
-                session.device,
-                epoch,
-                place,
-                DEVICES_MAX,
-                self._context.settings.live.retention_ms,
-            )
-        )

@@ -15,7 +15,7 @@ from gateway.services.clock import Clock
 from gateway.services.content import Contents
 from gateway.services.errors import DATA_MISSING, PARAMETER_INVALID, PARAMETER_TOO_LONG, Refused
 from gateway.services.outbox import DIRECT_CHANNEL, SERVER, SYSTEM_CHANNEL, Message, Outbox
-from gateway.services.relay import uuid7
+from gateway.services.relay import count_echo, uuid7
 from gateway.services.settings import Settings
 from gateway.store import messages, recalls
 from gateway.store.call import Call
@@ -89,6 +89,7 @@ class Messages:
         self._settings = settings
         self._body_bytes_max = config.body_bytes_max
         self._inbox_max = config.inbox_max
+        self._inbox_bytes_max = config.inbox_bytes_max
         self._clock = Clock()
 
     async def send(self, draft: Draft, recipients: Sequence[str]) -> list[Stored]:
@@ -101,7 +102,7 @@ class Messages:
         Raises:
             Refused: 1002 the content is not what the kind asks for; 1005 too long; 21501 a profanity word blocks it.
             StoreUnavailable: nobody got it.
-            OutcomeUnknown: some recipients may have got it.
+            OutcomeUnknown: some recipients may have got it, or not for good (durability = replicated).
         """
         body = await self._contents.body(draft.content, draft.kind)
         message_bytes = len(body) + (len(_encode(draft.metadata)) if draft.metadata else 0)
@@ -136,11 +137,12 @@ class Messages:
                 self._inbox_max,
                 self._settings.live.retention_ms,
                 now_ms,
+                self._inbox_bytes_max,
             )
             calls.append(Call(partition, command))
             composed.append((user, mid, tail))
         stored, echoes = [], []
-        for (user, mid, tail), reply in zip(composed, await self._store.execute_all(calls), strict=True):
+        for (user, mid, tail), reply in zip(composed, await self._store.store_all(calls), strict=True):
             if reply[0]:
                 METRICS.messages_refused += 1
                 continue
@@ -155,18 +157,16 @@ class Messages:
 
     async def _echo(self, sender: str, tails: list[bytes]) -> None:
         keys, retention_ms = self._store.keys, self._settings.live.retention_ms
-        calls = [messages.echo(keys, sender, "", tail, self._inbox_max, retention_ms) for tail in tails]
+        limit, bytes_max = self._inbox_max, self._inbox_bytes_max
+        calls = [messages.echo(keys, sender, "", tail, limit, retention_ms, bytes_max) for tail in tails]
         try:
-            replies = await self._store.execute_all(calls)
+            replies = await self._store.store_all(calls)
         except StoreError:
             # The messages are stored; what is missing is the sender's own copies.
             METRICS.echoes_lost += len(calls)
             return
         for reply in replies:
-            if isinstance(reply, bytes):
-                METRICS.messages_echoed += 1
-            else:
-                METRICS.echoes_lost += 1
+            count_echo(reply)
 
     async def recall(
         self, target: Target, *, sent_at: int | None = None, admin: bool = False, extra: str | None = None

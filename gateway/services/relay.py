@@ -50,6 +50,7 @@ class Relay:
         self._settings = context.settings
         self._body_bytes_max = context.config.body_bytes_max
         self._inbox_max = context.config.inbox_max
+        self._inbox_bytes_max = context.config.inbox_bytes_max
 
     def send(self, session: Session, command: commands.Send, now: float) -> None:
         """The ``send`` command."""
@@ -96,6 +97,7 @@ class Relay:
             self._inbox_max,
             settings.retention_ms,
             now_ms,
+            self._inbox_bytes_max,
         )
         session.pending += 1
         # A user with one device pays nothing for the echo but this look.
@@ -157,28 +159,29 @@ class Relay:
         """Puts the message into the sender's own inbox, for the sender's other devices."""
         if session.device is not None:
             tail = b'%b,"device":%b}' % (tail[:-1], _json(session.device))
+        retention_ms = self._settings.live.retention_ms
         call = messages.echo(
-            self._keys, session.user, session.id, tail, self._inbox_max, self._settings.live.retention_ms
+            self._keys, session.user, session.id, tail, self._inbox_max, retention_ms, self._inbox_bytes_max
         )
         session.pending += 1
         self._store(call.place, call.command, self._echoed, session)
 
     def _echoed(self, session: Session, reply: Any) -> None:
-        if isinstance(reply, bytes):
-            METRICS.messages_echoed += 1
-        else:
-            # The message itself is stored and `sent` was right; what is missing is the copy on the other devices.
-            METRICS.echoes_lost += 1
+        # The message itself is stored and `sent` was right; what may be missing is the copy on the other devices.
+        count_echo(reply)
         session.settle()
 
     def received_echo(self, payload: bytes) -> None:
-        """One ``o`` push: ``o<user>\\n<session that sent it>\\n<stream id>\\n<the push's JSON>``."""
+        """One ``o`` push: ``o<user>\\n<session that sent it>\\n<stream id or nothing>\\n<the push's JSON>``."""
         user, origin, raw, push = payload[1:].split(b"\n", 3)
-        place = messages.parse_id(raw)
+        place = messages.parse_id(raw) if raw else None
         sender = origin.decode()
         for session in self._hub.of(user.decode()):
             if session.id == sender:
-                session.pass_over(place)
+                if place is not None:
+                    session.pass_over(place)
+            elif place is None:
+                _pass_on(session, push)
             elif session.deliver(place, push):
                 METRICS.messages_delivered += 1
 
@@ -190,18 +193,32 @@ class Relay:
         push = payload[second + 1 :]
         if second == first + 1:
             for session in sessions:
-                # Not to one that is still joining: its token may yet be refused.
-                if session.catching_up or session.state is not State.LIVE:
-                    METRICS.ephemeral_dropped += 1
-                else:
-                    METRICS.messages_delivered += 1
-                    session.send(push)
+                _pass_on(session, push)
             return
         dash = payload.index(b"-", first + 1, second)
         place = (int(payload[first + 1 : dash]), int(payload[dash + 1 : second]))
         for session in sessions:
             if session.deliver(place, push):
                 METRICS.messages_delivered += 1
+
+
+def _pass_on(session: Session, push: bytes) -> None:
+    """Hands on what is in no inbox; not to a session that is still joining: its token may yet be refused."""
+    if session.catching_up or session.state is not State.LIVE:
+        METRICS.ephemeral_dropped += 1
+    else:
+        METRICS.messages_delivered += 1
+        session.send(push)
+
+
+def count_echo(reply: Any) -> None:
+    """Counts what became of a copy for the sender's own devices."""
+    if not isinstance(reply, bytes):
+        METRICS.echoes_lost += 1
+    elif reply:
+        METRICS.messages_echoed += 1
+    else:
+        METRICS.echoes_unstored += 1
 
 
 def _charge_retry(session: Session, command: commands.Send, now: float) -> None:

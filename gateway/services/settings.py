@@ -33,6 +33,7 @@ class LiveSettings(Struct, frozen=True, forbid_unknown_fields=True, rename="came
         strict_list_mode: an allowlist is managed only while it is on, a blocklist only while the allowlist is off.
         strict_ext_keys: keys of custom attributes (of profiles and of friends) begin with ``ext_``.
         words_bind_server_sends: profanity words hold for what the Server API sends as well.
+        trim_acked: what all known devices of a user have acked leaves the inbox at once; histories lose it then.
         webhook_events: what the app's server is told, and asked.
         webhook_server_messages: it is told of messages that the Server API sent, too.
     """
@@ -46,6 +47,7 @@ class LiveSettings(Struct, frozen=True, forbid_unknown_fields=True, rename="came
     strict_list_mode: bool = False
     strict_ext_keys: bool = True
     words_bind_server_sends: bool = False
+    trim_acked: bool = False
     webhook_events: tuple[WebhookEvent, ...] = ()
     webhook_server_messages: bool = False
 

@@ -113,7 +113,9 @@ def target_of(recall: Broadcast) -> StreamId:
     return parse_id(recall.target)
 
 
-def take(keys: Keys, user_id: str, some: Sequence[Broadcast], inbox_max: int, retention_ms: int) -> Call:
+def take(
+    keys: Keys, user_id: str, some: Sequence[Broadcast], inbox_max: int, inbox_bytes_max: int, retention_ms: int
+) -> Call:
     """What of these a user has not had yet; replies ``[the last one had, taken now, stopped]``."""
     user = keys.user(user_id)
     words: list[Part] = []
@@ -124,7 +126,7 @@ def take(keys: Keys, user_id: str, some: Sequence[Broadcast], inbox_max: int, re
         "take_broadcasts",
         (user.user, user.inbox, user.ack),
         user_id,
-        inbox_max,
+        f"{inbox_max} {inbox_bytes_max}",
         retention_ms,
         user.node_channel,
         *words,

@@ -126,26 +126,27 @@ class Model:
         self.users[to].inbox.append((place, mid))
         self.users[to].head = place
 
-    def echo(self, session: Live, mid: str) -> int:
-        """The sender's own copy, for the other devices."""
+    def echo(self, session: Live, mid: str) -> tuple[int, bool]:
+        """(code, stored) of the sender's own copy, for the other devices."""
         user = self.users[session.user]
         if not user.registered:
-            return NO_SUCH_USER
+            return NO_SUCH_USER, False
         if user.deactivated:
-            return DEACTIVATED
-        if not self._room(user):
-            return INBOX_FULL
+            return DEACTIVATED, False
+        room = self._room(user, INBOX_MAX / 2, (min,))
         for node in self._nodes(user.sessions.values()):
-            self._publish("o", node, user.name, session.id, mid)
-        return 0
+            self._publish("o", node, user.name, session.id, mid, room)
+        return 0, room
 
     def has_other_devices(self, session: Live) -> bool:
         user = self.users[session.user]
         return len(user.sessions) > 1 or bool(user.acks.keys() - {session.device})
 
-    def _room(self, user: User) -> bool:
-        for choose in (min, max):
-            if len(user.inbox) < INBOX_MAX:
+    def _room(
+        self, user: User, limit: float = INBOX_MAX, choices: tuple[Callable[[Iterable[Place]], Place], ...] = (min, max)
+    ) -> bool:
+        for choose in choices:
+            if len(user.inbox) < limit:
                 return True
             if user.acks:
                 acked = choose(user.acks.values())
@@ -153,7 +154,7 @@ class Model:
                 if gone:
                     user.floor = gone[-1]
                     user.inbox = [entry for entry in user.inbox if entry[0] > acked]
-        return len(user.inbox) < INBOX_MAX
+        return len(user.inbox) < limit
 
     def ack(self, name: str, device: str, place: Place) -> int:
         user = self.users[name]
@@ -198,6 +199,8 @@ class Model:
         user.last_login[session.kind] = (session.order, session.device)
         user.sessions[session.id] = session
         self._presence(user, before)
+        if session.device:
+            user.acks.setdefault(session.device, max(user.acks.values(), default=(0, 0)))
         return 0, replaced
 
     def _rivals(self, one: Live, other: Live) -> bool:

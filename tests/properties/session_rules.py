@@ -269,8 +269,8 @@ class SessionRules(RuleBasedStateMachine):
         for to in USERS:
             for sender in USERS:
                 flags = ("m" if self.model.users[sender].muted else "") + ("f" if self.model.friends_only else "")
-                place, command = messages.relay(self.keys, sender, to, flags + "e", "", b"}", 1, 1, 1)
-                calls.append(Call(place, (*command[:-2], "nobody:", 1)))
+                place, command = messages.relay(self.keys, sender, to, flags + "e", "", b"}", 1, 1, 1, 1)
+                calls.append(Call(place, (*command[:-3], "nobody:", 1, 1)))
         return calls
 
     def _holdings(self) -> list[Call]:

@@ -95,9 +95,8 @@ def _read(node: str | None, payload: bytes) -> tuple[object, ...]:
     if letter == "o":
         place, push = parts[1].split(b"\n", 1)
         message = exactly(push, pushes.Message)
-        assert message.cursor is not None
-        assert message.cursor.endswith("." + place.decode())
-        return ("o", node, name, parts[0].decode(), message.mid)
+        assert message.cursor is None if place == b"" else (message.cursor or "").endswith("." + place.decode())
+        return ("o", node, name, parts[0].decode(), message.mid, place != b"")
     if letter == "e":
         change = exactly(parts[1], pushes.SessionChanged)
         assert parts[0].decode() == change.session

@@ -100,7 +100,7 @@ async def test_a_recall_that_was_interrupted_is_finished_by_the_next(services: S
     await services.messages.recall(target)
     tail = messages.tail(stored.mid, "alice", "u1", "own", b'"text"')
     await store.topology.master(place).execute("DEL", inbox)
-    await store.execute(messages.echo(store.keys, "alice", "", tail, 100, 86_400_000))
+    await store.execute(messages.echo(store.keys, "alice", "", tail, 100, 86_400_000, 1 << 26))
     await services.messages.recall(target)
     [entry] = messages.parse_read(await store.execute(messages.read(store.keys, "alice", (0, 0))))
     assert entry.kind == b"r"

@@ -131,11 +131,14 @@ class Acts:
         mid: str = "m",
         body: str = '"hello"',
         inbox_max: int = 100,
+        inbox_bytes_max: int = 1 << 26,
         retention_ms: int = RETENTION_MS,
     ) -> list[Any]:
         """relay's reply."""
         tail = f'"mid":"{mid}","from":"{sender}","to":"{to}","kind":"text","body":{body}}}'.encode()
-        place, command = messages.relay(self.keys, sender, to, flags, mid, tail, inbox_max, retention_ms, NOW_MS)
+        place, command = messages.relay(
+            self.keys, sender, to, flags, mid, tail, inbox_max, retention_ms, NOW_MS, inbox_bytes_max
+        )
         return list(await self.do(Call(place, command)))
 
     async def entries(self, user: str) -> list[messages.Entry]:
@@ -147,9 +150,16 @@ class Acts:
         return [orjson.loads(b"{" + entry.tail)["mid"] for entry in await self.entries(user)]
 
     async def ack(
-        self, user: str, device: str, epoch: str, place: tuple[int, int], *, retention_ms: int = RETENTION_MS
+        self,
+        user: str,
+        device: str,
+        epoch: str,
+        place: tuple[int, int],
+        *,
+        retention_ms: int = RETENTION_MS,
+        trim: bool = False,
     ) -> int:
-        return int(await self.do(messages.ack(self.keys, user, device, epoch, place, 16, retention_ms)))
+        return int(await self.do(messages.ack(self.keys, user, device, epoch, place, retention_ms, trim)))
 
     async def field(self, user: str, name: str) -> str | None:
         value = await self.raw(user, "HGET", self.keys.user(user).user, name)

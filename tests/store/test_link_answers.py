@@ -148,7 +148,9 @@ async def test_a_function_stopped_midway_by_an_acl_is_an_unknown_outcome(acts: A
     link.start()
     try:
         await eventually(lambda: link.up)
-        _, command = messages.relay(acts.keys, "alice", "bob", "", "m1", b'"mid":"m1"}', 100, RETENTION_MS, NOW_MS)
+        _, command = messages.relay(
+            acts.keys, "alice", "bob", "", "m1", b'"mid":"m1"}', 100, RETENTION_MS, NOW_MS, 1 << 26
+        )
         assert isinstance(await asked(link, *command), OutcomeUnknown)
         assert await acts.inbox("bob") == ["m1"]
     finally:

@@ -114,17 +114,23 @@ async def test_the_senders_other_devices_get_a_copy_that_names_where_it_came_fro
     await acts.joined(AWKWARD, "s2", OTHER, device="d2")
     tail = f'"mid":"m1","from":"{AWKWARD}","to":"bob","kind":"text","body":1,"device":"d1"}}'.encode()
     async with acts.hearing(AWKWARD, NODE, OTHER) as ears:
-        call = messages.echo(acts.keys, AWKWARD, one.id, tail, 1, RETENTION_MS)
+        call = messages.echo(acts.keys, AWKWARD, one.id, tail, 2, RETENTION_MS, 1 << 26)
         place = (await acts.do(call)).decode()
         heard = [await ear.heard() for ear in ears]
-        assert await acts.do(call) == Code.INBOX_FULL
+        # Echoes fill half of the inbox; beyond it one is only pushed.
+        assert await acts.do(call) == b""
+        unstored = await ears[1].heard()
     assert heard[0] == heard[1]
     user, origin, at, push = heard[0][0][1:].split(b"\n", 3)
     assert (user.decode(), origin.decode(), at.decode()) == (AWKWARD, "s1", place)
     message = exactly(push, pushes.Message)
     assert (message.device, message.to, message.cursor) == ("d1", "bob", f"{one.epoch}.{place}")
+    user, origin, at, push = unstored[0][1:].split(b"\n", 3)
+    assert (user.decode(), origin.decode(), at) == (AWKWARD, "s1", b"")
+    message = exactly(push, pushes.Message)
+    assert (message.device, message.mid, message.cursor) == ("d1", "m1", None)
     assert await acts.inbox(AWKWARD) == ["m1"]
-    assert await acts.do(messages.echo(acts.keys, "nobody", "s9", tail, 1, RETENTION_MS)) == Code.NO_SUCH_USER
+    assert await acts.do(messages.echo(acts.keys, "nobody", "s9", tail, 2, RETENTION_MS, 1 << 26)) == Code.NO_SUCH_USER
 
 
 async def test_nobody_online_means_stored_and_not_reached(acts: Acts) -> None:

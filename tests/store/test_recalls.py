@@ -158,7 +158,7 @@ async def test_only_the_message_meant_is_touched(acts: Acts, target: Target) -> 
 async def test_a_system_message_is_recalled_as_one(acts: Acts) -> None:
     await acts.register("bob")
     tail = messages.tail("m1", "alice", "bob", "text", b"1", system=True)
-    place, command = messages.relay(acts.keys, "alice", "bob", "s", "m1", tail, 100, RETENTION_MS, 0)
+    place, command = messages.relay(acts.keys, "alice", "bob", "s", "m1", tail, 100, RETENTION_MS, 0, 1 << 26)
     await acts.do(Call(place, command))
     assert await recall(acts) == NOT_THERE
     assert await recall(acts, TARGET._replace(system=True)) == DONE
@@ -285,7 +285,7 @@ async def test_a_device_that_is_away_is_somebody_to_tell(acts: Acts) -> None:
 async def test_the_senders_copy_goes_with_the_message(acts: Acts) -> None:
     await acts.register("alice")
     tail = b'"mid":"m1","from":"alice","to":"bob","kind":"text","body":1,"device":"phone"}'
-    await acts.do(messages.echo(acts.keys, "alice", "", tail, 100, RETENTION_MS))
+    await acts.do(messages.echo(acts.keys, "alice", "", tail, 100, RETENTION_MS, 1 << 26))
     assert await update(acts, user="alice", age_ms=0) == DONE
     assert await recall(acts, user="alice") == DONE
     assert await kinds(acts, "alice") == [("r", "m1")]
@@ -343,7 +343,7 @@ async def test_a_history_shows_no_system_messages(acts: Acts) -> None:
     await acts.register("bob")
     for system in (True, False):
         tail = messages.tail(f"m{system}", "alice", "bob", "text", b"1", system=system)
-        place, command = messages.relay(acts.keys, "alice", "bob", "s", "m", tail, 100, RETENTION_MS, 0)
+        place, command = messages.relay(acts.keys, "alice", "bob", "s", "m", tail, 100, RETENTION_MS, 0, 1 << 26)
         await acts.do(Call(place, command))
     assert await history(acts, 2**53) == [("m", "mFalse")]
 

@@ -97,6 +97,8 @@ def setting(
 
     wordsBindServerSends, true or false (false): profanity words hold for what the Server API sends as well.
 
+    trimAcked, true or false (false): what all known devices of a user have acked leaves the inbox at once.
+
     webhookEvents, names with commas, or none (as setting webhook_events): what the app's own server is told, and asked.
 
     webhookServerMessages, true or false (as setting webhook_server_messages): it is told of what the Server API sends.

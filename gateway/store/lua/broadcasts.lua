@@ -87,10 +87,8 @@ do
 
   function take.all(keys, user, record, entry, settings, places)
     if tonumber(record[4] or '0') > entry.at then return 0 end
-    if redis.call('XLEN', keys[2]) >= settings.inbox_max
-        and not make_room(keys[2], keys[1], keys[3], settings.inbox_max, settings.retention_ms) then
-      return nil
-    end
+    local limit, bytes_max = settings.inbox_max, settings.bytes_max
+    if not has_room(keys[1], keys[2], keys[3], limit, bytes_max, settings.retention_ms, FOR_MESSAGES) then return nil end
     local place = redis.call('XADD', keys[2], '*', 'n', entry.tail)
     places[#places + 1] = {id = entry.id, place = place}
     publish_all(record[2], settings.channel_prefix, 'm' .. user .. '\n' .. place .. '\n{"type":"message","cursor":"'
@@ -118,12 +116,16 @@ do
   -- take_broadcasts: what a user who is online has not had yet, in the order of the stream, each once: the last one
   -- taken stays in the user's record. Stops before one that cannot be taken now.
   -- KEYS user, inbox, ack
-  -- ARGS user, inbox limit, retention ms, node channel prefix, then for each: stream id, op, stream id of the one
-  --      recalled or '', end ms, head, rest
+  -- ARGS user, inbox limit and its limit in bytes (a blank between), retention ms, node channel prefix, then for each:
+  --      stream id, op, stream id of the one recalled or '', end ms, head, rest
   -- Returns {the last one had, taken by this call, stopped (1 or 0)}.
   register_gw('take_broadcasts', function(keys, args)
     local user, now = args[1], time_ms()
-    local settings = {inbox_max = tonumber(args[2]), retention_ms = tonumber(args[3]), channel_prefix = args[4]}
+    local limit, bytes_max = string.match(args[2], '^(%d+) ?(%d*)$')
+    local settings = {
+      inbox_max = tonumber(limit), bytes_max = tonumber(bytes_max) or math.huge, retention_ms = tonumber(args[3]),
+      channel_prefix = args[4],
+    }
     local record = redis.call('HMGET', keys[1], 'policy', 'nodes', 'epoch', 'registered_at', 'broadcast_seen',
       'broadcast_places')
     local before = record[5] or '0-0'

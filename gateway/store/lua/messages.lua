@@ -34,16 +34,48 @@ local function acked(ack_key, choose_later)
   return chosen
 end
 
--- An inbox at its limit gives up what is expired, then what all devices have acked, then what any has; what nobody
--- has taken over is never flushed by strangers.
-local function make_room(inbox_key, user_key, ack_key, limit, retention_ms)
+-- An inbox without room gives up what is expired, then what all devices have acked, then (for messages) what any has;
+-- what nobody has taken over is never flushed by strangers.
+local FOR_MESSAGES = {full_at = 'full_at', choices = {false, true}}
+local FOR_ECHOES = {full_at = 'half_full_at', choices = {false}}
+
+local function make_room(user_key, inbox_key, ack_key, retention_ms, choices, fits)
   trim_before(inbox_key, user_key, number(time_ms() - retention_ms) .. '-0')
-  for _, choose_later in ipairs({false, true}) do
-    if redis.call('XLEN', inbox_key) < limit then return true end
+  for _, choose_later in ipairs(choices) do
+    if fits() then return true end
     local place = acked(ack_key, choose_later)
     if place then trim_before(inbox_key, user_key, after(place)) end
   end
-  return redis.call('XLEN', inbox_key) < limit
+  return fits()
+end
+
+-- The size of a stream costs a walk over its nodes, so it is looked at for every 64th entry only, and an inbox that was
+-- found full is believed to be so for a second.
+local SIZE_EVERY, SIZE_AGAIN_MS = 64, 1000
+
+local function size_allows(user_key, inbox_key, ack_key, bytes_max, retention_ms, what)
+  local full_at, now = redis.call('HGET', user_key, what.full_at), time_ms()
+  if full_at and math.abs(now - full_at) < SIZE_AGAIN_MS then return false end
+  local function fits()
+    return (redis.call('MEMORY', 'USAGE', inbox_key, 'SAMPLES', 0) or 0) <= bytes_max
+  end
+  if fits() or make_room(user_key, inbox_key, ack_key, retention_ms, what.choices, fits) then
+    if full_at then redis.call('HDEL', user_key, what.full_at) end
+    return true
+  end
+  redis.call('HSET', user_key, what.full_at, number(now))
+  return false
+end
+
+-- Whether one more entry fits. Kept lean for relay's sake: one XLEN where there is room.
+local function has_room(user_key, inbox_key, ack_key, limit, bytes_max, retention_ms, what)
+  local length = redis.call('XLEN', inbox_key)
+  if length >= limit then
+    local function fits() return redis.call('XLEN', inbox_key) < limit end
+    return make_room(user_key, inbox_key, ack_key, retention_ms, what.choices, fits)
+  end
+  if length % SIZE_EVERY > 0 or length == 0 then return true end
+  return size_allows(user_key, inbox_key, ack_key, bytes_max, retention_ms, what)
 end
 
 local function verdict_of(policy, flags, sender, to, block_key, allow_key, friends_key)
@@ -79,7 +111,7 @@ end
 -- KEYS user, inbox, block, allow, friends, ack
 -- ARGS sender, to, flags (m muted, f friends-only, r retry, e ephemeral, s sent by the app's server and bound by no
 --      list, n not shown in histories), mid, tail of the push, inbox limit, retention ms, node channel prefix,
---      now ms (ephemeral only)
+--      now ms (ephemeral only), inbox limit in bytes
 -- Returns {0, stream id or '', nodes reached} or {code}.
 local function relay(keys, args)
   local user = redis.call('HMGET', keys[1], 'policy', 'nodes', 'epoch')
@@ -101,8 +133,8 @@ local function relay(keys, args)
     id = ''
     payload = 'm' .. to .. '\n\n{"type":"message","sent_at":' .. args[9] .. ',' .. tail
   else
-    if redis.call('XLEN', keys[2]) >= tonumber(args[6])
-        and not make_room(keys[2], keys[1], keys[6], tonumber(args[6]), tonumber(args[7])) then
+    if not has_room(keys[1], keys[2], keys[6], tonumber(args[6]), tonumber(args[10]) or math.huge,
+        tonumber(args[7]), FOR_MESSAGES) then
       return {INBOX_FULL}
     end
     id = redis.call('XADD', keys[2], '*', kind, tail)
@@ -122,49 +154,64 @@ local function relay(keys, args)
   return {0, id, reached}
 end
 
--- echo: the sender's own copy of a message that was relayed, for the sender's other devices.
+-- echo: the sender's own copy of a message that was relayed, for the sender's other devices. Echoes fill half of the
+-- inbox at the most, so that nobody's own messages shut it to others; beyond that one is pushed and not stored.
 -- KEYS user, inbox, ack
--- ARGS user, session that sent it ('' = the app's server), tail, inbox limit, retention ms, node channel prefix
--- Returns the stream id, or INBOX_FULL, DEACTIVATED or NO_SUCH_USER.
+-- ARGS user, session that sent it ('' = the app's server), tail, inbox limit, retention ms, node channel prefix,
+--      inbox limit in bytes
+-- Returns the stream id, '' where it was only pushed, or DEACTIVATED or NO_SUCH_USER.
 local function echo(keys, args)
   local user = redis.call('HMGET', keys[1], 'policy', 'nodes', 'epoch')
   if not user[1] then return NO_SUCH_USER end
   if string.find(user[1], 'x', 1, true) then return DEACTIVATED end
-  local limit = tonumber(args[4])
-  if redis.call('XLEN', keys[2]) >= limit and not make_room(keys[2], keys[1], keys[3], limit, tonumber(args[5])) then
-    return INBOX_FULL
+  local id, at, cursor = '', nil, ''
+  local limit, bytes_max = tonumber(args[4]), tonumber(args[7]) or math.huge
+  if has_room(keys[1], keys[2], keys[3], limit / 2, bytes_max / 2, tonumber(args[5]), FOR_ECHOES) then
+    id = redis.call('XADD', keys[2], '*', 'm', args[3])
+    at, cursor = string.match(id, '^%d+'), '"cursor":"' .. user[3] .. '.' .. id .. '",'
   end
-  local id = redis.call('XADD', keys[2], '*', 'm', args[3])
-  local payload = 'o' .. args[1] .. '\n' .. args[2] .. '\n' .. id .. '\n{"type":"message","cursor":"' .. user[3] .. '.'
-    .. id .. '","sent_at":' .. string.sub(id, 1, string.find(id, '-', 1, true) - 1) .. ',' .. args[3]
+  local payload = 'o' .. args[1] .. '\n' .. args[2] .. '\n' .. id .. '\n{"type":"message",' .. cursor .. '"sent_at":'
+    .. (at or number(time_ms())) .. ',' .. args[3]
   for node in string.gmatch(user[2] or '', '%S+') do redis.call('SPUBLISH', args[6] .. node, payload) end
   return id
 end
 
+local DEVICES_MAX = 16
+
 -- Makes room for one more device: those not heard of for the retention are forgotten (what they had not acked has
 -- expired), then the least recently seen ones until the newcomer fits.
-local function forget_devices(ack_key, limit, heard_before)
+local function forget_devices(ack_key, heard_before)
   local flat, devices = redis.call('HGETALL', ack_key), {}
   for i = 1, #flat, 2 do
     devices[#devices + 1] = {device = flat[i], seen = tonumber(string.match(flat[i + 1], '@(%d+)$'))}
   end
   table.sort(devices, function(a, b) return a.seen < b.seen end)
   for i, entry in ipairs(devices) do
-    if entry.seen >= heard_before and #devices - i + 1 < limit then return end
+    if entry.seen >= heard_before and #devices - i + 1 < DEVICES_MAX then return end
     redis.call('HDEL', ack_key, entry.device)
   end
 end
 
+-- A device is known from its first connect on, and begins where any has acked: what comes from then on waits for it too.
+local function know_device(ack_key, device, now, retention_ms)
+  if redis.call('HEXISTS', ack_key, device) == 1 then return end
+  local place = acked(ack_key, true) or '0-0'
+  forget_devices(ack_key, now - retention_ms)
+  redis.call('HSET', ack_key, device, place .. '@' .. number(now))
+end
+
 -- ack: a device has taken over everything up to a place. Cumulative; never goes back; an ack of another epoch is
--- ignored. KEYS user, ack, inbox; ARGS device, epoch, id, devices limit, retention ms. Returns 1 when it moved.
+-- ignored. KEYS user, ack, inbox; ARGS device, epoch, id, not looked at (nodes of before give a limit of devices),
+-- retention ms, 1 where what all devices have acked goes at once. Returns 1 when it moved.
 local function ack(keys, args)
   if redis.call('HGET', keys[1], 'epoch') ~= args[2] then return 0 end
-  local now = time_ms()
+  local now, retention_ms = time_ms(), tonumber(args[5])
   local old = redis.call('HGET', keys[2], args[1])
   if old and not later(args[3], ack_place(old)) then return 0 end
-  if not old then forget_devices(keys[2], tonumber(args[4]), now - tonumber(args[5])) end
+  if not old then forget_devices(keys[2], now - retention_ms) end
   redis.call('HSET', keys[2], args[1], args[3] .. '@' .. number(now))
-  trim_before(keys[3], keys[1], number(now - tonumber(args[5])) .. '-0')
+  trim_before(keys[3], keys[1], number(now - retention_ms) .. '-0')
+  if args[6] == '1' then trim_before(keys[3], keys[1], after(acked(keys[2], false))) end
   return 1
 end
 

@@ -102,12 +102,12 @@ local function connect(keys, args)
     publish_presence(user, keys[1], args[15], joined, now)
   end
   trim_before(keys[5], keys[1], number(now - tonumber(args[13])) .. '-0')
+  if device ~= '' then know_device(keys[6], device, now, tonumber(args[13])) end
   local floor = redis.call('HGET', keys[1], 'floor') or '0-0'
   local head = last_id(keys[5])
   local start, recovered = replay_start(keys, record[2], floor, device, args[11], args[12], head)
-  -- Whether the user has another device, online or known by its acks: only then are sends echoed.
-  local known = redis.call('HLEN', keys[6])
-  if device ~= '' then known = known - redis.call('HEXISTS', keys[6], device) end
+  -- Whether the user has another device, online or known: only then are sends echoed.
+  local known = redis.call('HLEN', keys[6]) - (device ~= '' and 1 or 0)
   local others = (#joined > 1 or known > 0) and 1 or 0
   return {0, now, record[2], start, head, recovered, record[3] == '1' and 1 or 0, number(order), others, record[5] or '0-0'}
 end

@@ -278,6 +278,7 @@ TABLE: dict[str, Row] = {
             "strictListMode": Kind(TRUTH.bad),
             "strictExtKeys": TRUTH,
             "wordsBindServerSends": TRUTH,
+            "trimAcked": TRUTH,
             "webhookEvents": Kind(
                 (("message:send", INVALID), (["message:sent"], INVALID), ([7], INVALID)),
                 ([], ["message:send"], ["direct_channel:pre_messaging", "user:friendship"]),

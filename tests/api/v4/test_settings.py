@@ -17,6 +17,7 @@ async def test_all_settings_have_a_value(admin: Admin) -> None:
         "strictListMode": False,
         "strictExtKeys": True,
         "wordsBindServerSends": False,
+        "trimAcked": False,
         "webhookEvents": [
             "user:connection_status",
             "user:friendship",
