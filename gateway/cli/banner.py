@@ -17,6 +17,7 @@ from gateway.config.rules import is_loopback
 from gateway.node import Node
 from gateway.protocol import PATH
 from gateway.store.topology import parse
+from gateway.transport import demo
 
 SECRET_BYTES_SOUND = 32
 """What RFC 7518 asks of a key of HS256."""
@@ -34,6 +35,9 @@ def show(config: Config, credentials: Credentials, node: Node) -> None:
     if running.admin is not None:
         _line(console, "Server API", running.admin + "/v4", _everywhere(config.admin_host))
         _line(console, "API docs", running.admin + "/docs", "")
+    if running.client is not None and _shows_demo(config):
+        # ws:// becomes http://, wss:// https://.
+        _line(console, "demo", f"http{running.client.removeprefix('ws')}{demo.PATH}", " (for browsers on this machine)")
     _line(console, "app key", credentials.app_key, f" (the secret is in {_secret_place(config)})")
     _line(console, "store", *_store(config))
     if running.admin is not None and not is_loopback(config.admin_host):
@@ -98,6 +102,10 @@ def _line(console: Console, label: str, value: str, note: str) -> None:
 
 def _everywhere(host: str) -> str:
     return " (every address of this machine)" if host in ("0.0.0.0", "::") else ""
+
+
+def _shows_demo(config: Config) -> bool:
+    return config.environment == "development" and is_loopback(record.reachable(config.client_host))
 
 
 def _secret_place(config: Config) -> str:

@@ -65,7 +65,7 @@ class Config:
     workers: Annotated[int, _about("Processes that share the client port; 1 for now.", 1, 256)] = 1
     environment: Annotated[
         Literal["production", "development"],
-        _about("development limits the number of users and allows deleting them and pages on localhost."),
+        _about("development limits the number of users, allows deleting them and pages on localhost, and has a demo."),
     ] = "production"
     node_id: Annotated[str | None, _about("Name of this node; none: made from the host name.")] = None
     data_dir: Annotated[Path, _about("Directory of the credentials and the embedded store.")] = Path("data")

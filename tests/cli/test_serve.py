@@ -52,6 +52,16 @@ def test_an_admin_port_open_to_everybody_is_told(tmp_path: Path) -> None:
         assert "warning: the Server API is open beyond this machine, without TLS" in gateway.output
 
 
+def test_the_demo_is_named_where_it_can_be_opened(tmp_path: Path) -> None:
+    with Gateway(tmp_path, "--environment", "development") as gateway:
+        address = f"http://127.0.0.1:{gateway.client_port}/demo"
+        assert address in gateway.output
+        assert httpx.get(address).status_code == 200
+    with Gateway(tmp_path) as gateway:
+        assert "/demo" not in gateway.output
+        assert httpx.get(f"http://127.0.0.1:{gateway.client_port}/demo").status_code == 404
+
+
 def test_v1_is_served_when_asked_for_and_warned_of_without_a_secret_of_its_own(tmp_path: Path) -> None:
     warning = "warning: v1 is on and signed with the app's own secret"
     with Gateway(tmp_path, "--v1-enabled") as gateway:
