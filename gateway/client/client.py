@@ -66,7 +66,7 @@ class Client:
         incoming_max: messages that may wait to be handled; the rest waits at the gateway.
 
     Attributes:
-        session: id of the present or last session; "" before the first welcome. `user` and `device` likewise.
+        session: id of the present or last session; "" before the first welcome. `user`, `device` and `node` likewise.
         blocklist, allowlist, friends, sessions: the user's own lists.
         users: names and avatars of other users, cached.
     """
@@ -97,6 +97,7 @@ class Client:
         self.session = ""
         self.user = ""
         self.device = device
+        self.node = ""
         self._answer_s = answer_s
         self._connect_s = connect_s
         self._cursors = cursors
@@ -341,7 +342,8 @@ class Client:
 
     def welcomed(self, link: Link) -> None:
         welcome = link.welcome
-        self.session, self.user, self.device = welcome["session"], welcome["user"], welcome["device"]
+        self.session, self.user = welcome["session"], welcome["user"]
+        self.device, self.node = welcome["device"], welcome["node"]
         self._resumed(welcome)
         if welcome["recovered"]:
             self._acks.again()

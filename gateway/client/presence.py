@@ -105,7 +105,8 @@ class Watched:
         for each in found:
             presence = Presence(*(each[name] for name in Presence.__struct_fields__))
             before = self._known.get(presence.user)
-            if before is not None and presence.user not in self._stale and presence.version <= before.version:
+            # The same version may say something else: who blocks this user is told as offline from then on.
+            if before is not None and presence.user not in self._stale and presence.version < before.version:
                 continue
             self._stale.discard(presence.user)
             self._known[presence.user] = presence
