@@ -1,8 +1,9 @@
-"""`gateway connect`: finds the gateway, gets a token, and joins the two halves of the client."""
+"""`gateway connect`: finds the gateway, gets a token, and puts the SDK's client behind a terminal."""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import re
 import secrets
@@ -16,14 +17,17 @@ from cyclopts import Parameter
 
 from gateway import log
 from gateway.cli import reach, words
-from gateway.cli.conversation import Conversation, Ended, Peer, Unreachable
 from gateway.cli.failure import FAILED, USAGE, Failed
 from gateway.cli.flags import Given, with_settings
 from gateway.cli.screen import Screen
 from gateway.cli.subjects import check_ids, kept_credentials
+from gateway.client import Client, Closed, Stopped
+from gateway.client.upkeep import State
 from gateway.config import Config
 
 CALL_WAIT_S = 10.0
+SEND_S = 30.0
+"""Who types wants to know; until then the next line waits."""
 
 
 @with_settings("data_dir", "client_host", "client_port", "admin_host", "admin_port", "log_level")
@@ -49,48 +53,94 @@ def connect(
     if url is not None and not re.match(r"wss?://[^/]", url):
         raise Failed(f"--url {url}: must begin with ws:// or wss:// and name a host", status=USAGE)
     client, admin = reach.addresses(given, config)
-    wallet = _Wallet(token, None if token is not None else _issuer(config, admin, user, name))
-    peer = Peer(url or client, wallet.present, device or _device(), _trust(config, url))
-    return asyncio.run(_converse(peer, Screen(user, wallet.renewed if wallet.issue else None, config.id_pattern)))
+    wallet = _Wallet(_issuer(config, admin, user, name)) if token is None else None
+    # What goes wrong is told on the screen.
+    logging.getLogger("gateway.client").setLevel(logging.CRITICAL)
+    connection = Client(
+        url or client,
+        wallet.present if wallet else token or "",
+        device=device or _device(),
+        platform="desktop",
+        tls=_trust(config, url),
+        connect_s=None,
+        send_s=SEND_S,
+    )
+    screen = Screen(connection, user, wallet.renewed if wallet else None, config.id_pattern)
+    return asyncio.run(_converse(connection, screen, url or client))
 
 
 class _Wallet:
-    """The user's token: brought along, or issued; a reconnect uses the one there is."""
+    """The user's token: a new one for every attempt; where none can be had, the last one again."""
 
-    def __init__(self, token: str | None, issue: Callable[[], Awaitable[str]] | None) -> None:
-        self._token = token
-        self.issue = issue
+    def __init__(self, issue: Callable[[], Awaitable[str]]) -> None:
+        self._issue = issue
+        self._last: str | None = None
 
     async def present(self) -> str:
-        return self._token if self._token is not None else await self.renewed()
+        try:
+            return await self.renewed()
+        except Failed:
+            if self._last is None:
+                raise
+            return self._last
 
     async def renewed(self) -> str:
-        assert self.issue is not None
-        self._token = await self.issue()
-        return self._token
+        self._last = await self._issue()
+        return self._last
 
 
-async def _converse(peer: Peer, screen: Screen) -> int:
-    conversation = Conversation(peer, screen.pushed, screen.state)
-    talking = asyncio.ensure_future(conversation.run())
-    typing = asyncio.ensure_future(screen.run(conversation))
+async def _converse(client: Client, screen: Screen, url: str) -> int:
+    talking = asyncio.ensure_future(_talk(client, screen, url))
+    typing = asyncio.ensure_future(screen.run())
     try:
         await asyncio.wait({talking, typing}, return_when=asyncio.FIRST_COMPLETED)
         if not talking.done():
             return FAILED if typing.result() else 0
-        typing.cancel()
-        await asyncio.gather(typing, return_exceptions=True)
-        talking.result()
-        return 0
-    except Ended as end:
-        screen.show(words.ended(end))
+        screen.show(words.ended(talking.result()))
         return FAILED
-    except Unreachable as error:
-        raise Failed(f"{error}. Is the gateway running, and is that its client port?") from error
     finally:
-        talking.cancel()
-        await asyncio.gather(talking, return_exceptions=True)
-        await conversation.close()
+        for task in (talking, typing):
+            task.cancel()
+        await asyncio.gather(talking, typing, return_exceptions=True)
+        await client.close()
+
+
+async def _talk(client: Client, screen: Screen, url: str) -> Stopped:
+    """Connects, and waits until there is no point in coming back.
+
+    Raises:
+        Failed: the first attempt found nobody, or there was no token for it.
+    """
+    first: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def moved(state: State, why: str) -> None:
+        if state == "live" and not first.done():
+            first.set_result(None)
+        elif state == "waiting" and not first.done():
+            first.set_exception(
+                Failed(f"nobody answers at {url} ({why}). Is the gateway running, and is that its client port?")
+            )
+        elif state == "waiting":
+            screen.broke(why)
+
+    def failed(error: Exception) -> None:
+        if isinstance(error.__cause__, Failed) and not first.done():
+            first.set_exception(error.__cause__)
+
+    client.on_state(moved)
+    client.on_error(failed)
+    connecting = asyncio.ensure_future(client.connect())
+    try:
+        await asyncio.wait({connecting, first}, return_when=asyncio.FIRST_COMPLETED)
+        if first.done():
+            first.result()
+        await connecting
+        return await client.stopped() or Closed()
+    except Stopped as stopped:
+        return stopped
+    finally:
+        connecting.cancel()
+        await asyncio.gather(connecting, return_exceptions=True)
 
 
 def _issuer(config: Config, admin: str, user: str, name: str | None) -> Callable[[], Awaitable[str]]:

@@ -6,7 +6,7 @@ import asyncio
 import re
 import sys
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import nullcontext
 from typing import Any
 
@@ -14,8 +14,8 @@ from rich.console import Console
 from rich.text import Text
 
 from gateway.cli import words
-from gateway.cli.conversation import Answer, Conversation, Unanswered
 from gateway.cli.failure import Failed
+from gateway.client import Client, GatewayError, Message, Presence, Recalled, Stopped, Updated
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "to": ("/to USER [TEXT]", "send TEXT to USER; lines without a / go there from now on"),
@@ -40,32 +40,35 @@ LINE_BYTES_MAX = 128 * 1024
 
 _TOO_LONG = f"more than {LINE_BYTES_MAX // 1024} KiB are not sent in one line"
 
-WATCH_AT_ONCE = 100
+LISTED_MAX = 1000
+"""As many of a list as one wants to read in a terminal."""
 
 
 class Screen:
     """One user's terminal.
 
     Args:
+        client: the user's connection.
         user: who.
         token: gets a new token for `/refresh`; None where the user brought the token.
         id_pattern: what a user id looks like.
     """
 
-    def __init__(self, user: str, token: Callable[[], Awaitable[str]] | None, id_pattern: str) -> None:
+    def __init__(self, client: Client, user: str, token: Callable[[], Awaitable[str]] | None, id_pattern: str) -> None:
         self.user = user
+        self._client = client
         self._token = token
         self._is_user = re.compile(id_pattern).fullmatch
         self._to: str | None = None
         self._failed = False
-        self._watched: dict[str, bool] = {}
-        self._watching: asyncio.Task[None] | None = None
+        self._session = ""
+        self._welcomed = asyncio.Event()
+        self._shown: dict[str, tuple[bool, list[str]]] = {}
         self._interactive = sys.stdin.isatty() and sys.stdout.isatty()
         self._console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
-        self._conversation: Conversation | None = None
         self._acts: dict[str, Callable[[list[str]], Awaitable[None]]] = {
-            "block": self._edit("blocklist.add", "blocked"),
-            "unblock": self._edit("blocklist.remove", "unblocked"),
+            "block": self._edit("block", client.blocklist.add, "blocked"),
+            "unblock": self._edit("unblock", client.blocklist.remove, "unblocked"),
             "blocked": self._blocked,
             "allow": self._allow,
             "watch": self._watch,
@@ -77,23 +80,45 @@ class Screen:
             "refresh": self._refresh,
             "help": self._help,
         }
+        client.on_message(self._received)
+        client.on_recalled(self._recalled)
+        client.on_updated(self._updated)
+        client.on_presence(self._presence)
+        client.on_session(lambda change: self.show(words.device(change)))
+        client.on_resumed(self._resumed)
 
     # What is shown.
 
-    def pushed(self, message: Answer) -> None:
-        """A push came."""
-        line = words.push(message, self.user)
-        if line is not None:
-            self.show(line)
-        if message["type"] == "presence" and message["user"] in self._watched:
-            self._watched[message["user"]] = message["online"]
-        elif message["type"] == "welcome" and self._watched:
-            # Watches end with the session.
-            self._watching = asyncio.ensure_future(self._watch_again())
+    def broke(self, why: str) -> None:
+        """The connection is away and will be back."""
+        self.show(Text(f"! {words.clean(why)}; connecting again", "yellow"))
 
-    def state(self, sentence: str) -> None:
-        """The connection changed."""
-        self.show(Text(f"! {sentence}", "yellow"))
+    def _resumed(self, recovered: bool) -> None:
+        # A store that has failed over resumes a session that stays.
+        if self._client.session != self._session:
+            self._session = self._client.session
+            self.show(words.welcome(self.user, self._client.node, self._session))
+        if not recovered:
+            self.show(Text("! some messages between are no longer held", "yellow"))
+        self._welcomed.set()
+
+    def _received(self, message: Message) -> None:
+        self.show(words.message(message, self.user))
+
+    def _recalled(self, recalled: Recalled) -> None:
+        self.show(words.recalled(recalled, self.user))
+
+    def _updated(self, updated: Updated) -> None:
+        self.show(words.updated(updated, self.user))
+
+    def _presence(self, presence: Presence) -> None:
+        """Shown where it is another than was shown last, and somebody waits for no answer that says the same."""
+        if self._shown.get(presence.user) not in (None, _state(presence)):
+            self._show_presence(presence)
+
+    def _show_presence(self, presence: Presence) -> None:
+        self._shown[presence.user] = _state(presence)
+        self.show(words.presence(presence))
 
     def show(self, line: Text | str, style: str = "") -> None:
         """Prints a line above the prompt."""
@@ -105,13 +130,12 @@ class Screen:
 
     # What is typed.
 
-    async def run(self, conversation: Conversation) -> bool:
+    async def run(self) -> bool:
         """Carries lines out until `/quit` or the end of the input.
 
         Returns:
             Whether any line of a pipe could not be carried out.
         """
-        self._conversation = conversation
         self.show("type /to bob hello, /help for the rest, /quit to leave", "dim")
         read = self._prompt() if self._interactive else _piped()
         # Only under a prompt must lines be put above it.
@@ -120,7 +144,7 @@ class Screen:
                 line = await read()
                 if line is None or line.strip() in ("/quit", "/exit", "/q"):
                     if not self._interactive:
-                        await conversation.welcomed()
+                        await self._welcomed.wait()
                     return self._failed and not self._interactive
                 if len(line.encode(errors="replace")) > LINE_BYTES_MAX:
                     self._hint(_TOO_LONG)
@@ -168,11 +192,14 @@ class Screen:
                 self._hint(f"there is no command /{name}; /help lists them, //{name} sends it as a message")
         except _Misused as misuse:
             self._hint(f"write {COMMANDS[str(misuse)][0]}")
-        except _RefusedReply as refusal:
+        except GatewayError as error:
             self._failed = True
-            self.show(words.refused(refusal.answer))
-        except (Unanswered, Failed) as error:
+            self.show(words.refused(error))
+        except Failed as error:
             self._hint(str(error))
+        except Stopped:
+            # Told by whoever waits for the end.
+            self._failed = True
 
     async def _address(self, rest: str) -> None:
         to, _, text = rest.partition(" ")
@@ -189,133 +216,109 @@ class Screen:
         if self._to is None:
             self._hint("to whom? write /to bob hello; after that, lines go to bob")
             return
-        assert self._conversation is not None
-        sent = await self._conversation.send(self._to, {"text": text})
-        if sent["type"] == "error":
-            raise _RefusedReply(sent)
-        where = "delivered" if sent["online"] else f"stored: {self._to} is offline"
+        sent = await self._client.send(self._to, {"text": text})
+        where = "delivered" if sent.online else f"stored: {self._to} is offline"
         self.show(f"  {where}", "dim")
-
-    async def _ask(self, type_: str, **fields: Any) -> Answer:
-        assert self._conversation is not None
-        answer = await self._conversation.ask(type_, **fields)
-        if answer["type"] == "error":
-            raise _RefusedReply(answer)
-        return answer
 
     def _check(self, users: list[str]) -> None:
         wrong = [user for user in users if not self._is_user(user)]
         if wrong:
             raise Failed(f"{', '.join(words.clean(user) for user in wrong)}: not a user id")
 
-    def _edit(self, type_: str, done: str) -> Callable[[list[str]], Awaitable[None]]:
+    def _edit(
+        self, name: str, edit: Callable[[list[str]], Awaitable[None]], done: str
+    ) -> Callable[[list[str]], Awaitable[None]]:
         async def act(users: list[str]) -> None:
             if not users:
-                raise _Misused("block" if type_ == "blocklist.add" else "unblock")
+                raise _Misused(name)
             self._check(users)
-            await self._ask(type_, users=users)
+            await edit(users)
             self.show(f"* {done}: {', '.join(users)}")
 
         return act
 
     async def _blocked(self, _: list[str]) -> None:
-        self._list("blocked", await self._ask("blocklist.list", limit=1000))
+        await self._list("blocked", self._client.blocklist.list())
 
     async def _allow(self, arguments: list[str]) -> None:
+        allowlist = self._client.allowlist
         first, *users = arguments or [""]
         if first in ("on", "off") and not users:
-            await self._ask(f"allowlist.{'enable' if first == 'on' else 'disable'}")
+            await (allowlist.enable() if first == "on" else allowlist.disable())
             self.show("* only those on your allowlist reach you" if first == "on" else "* your allowlist does not bind")
         elif first == "list" and not users:
-            status = await self._ask("allowlist.status")
-            self._list(
-                "allowed (on)" if status["enabled"] else "allowed (off)", await self._ask("allowlist.list", limit=1000)
-            )
+            await self._list("allowed (on)" if await allowlist.status() else "allowed (off)", allowlist.list())
         elif first == "remove" and users:
             self._check(users)
-            await self._ask("allowlist.remove", users=users)
+            await allowlist.remove(users)
             self.show(f"* no longer allowed: {', '.join(users)}")
         elif first and first not in ("on", "off", "list", "remove"):
             self._check(arguments)
-            await self._ask("allowlist.add", users=arguments)
+            await allowlist.add(arguments)
             self.show(f"* allowed: {', '.join(arguments)}")
         else:
             raise _Misused("allow")
 
-    def _list(self, title: str, answer: Answer) -> None:
-        users = ", ".join(answer["users"]) or "nobody"
-        self.show(f"* {title}: {users}{' …' if answer.get('page') else ''}")
+    async def _list(self, title: str, entries: AsyncIterator[str]) -> None:
+        shown: list[str] = []
+        async for entry in entries:
+            shown.append(entry if len(shown) < LISTED_MAX else "…")
+            if len(shown) > LISTED_MAX:
+                break
+        self.show(f"* {title}: {', '.join(shown) or 'nobody'}")
 
     async def _watch(self, users: list[str]) -> None:
         if not users:
             raise _Misused("watch")
         self._check(users)
-        for state in (await self._ask("watch", users=users))["users"]:
-            self._watched[state["user"]] = state["online"]
-            self.show(words.presence(state))
+        for user in users:
+            self._shown.pop(user, None)
+        for presence in (await self._client.watch(users)).values():
+            self._show_presence(presence)
 
     async def _unwatch(self, users: list[str]) -> None:
         if not users:
             raise _Misused("unwatch")
         self._check(users)
-        # Forgotten first: a reconnect meanwhile must not bring them back.
         for user in users:
-            self._watched.pop(user, None)
-        await self._ask("unwatch", users=users)
+            self._shown.pop(user, None)
+        await self._client.unwatch(users)
         self.show(f"* no longer watched: {', '.join(users)}")
 
-    async def _watch_again(self) -> None:
-        """Watches the same users in a new session, and tells who came or went meanwhile."""
-        wanted = list(self._watched)
-        try:
-            for start in range(0, len(wanted), WATCH_AT_ONCE):
-                for state in (await self._ask("watch", users=wanted[start : start + WATCH_AT_ONCE]))["users"]:
-                    if self._watched.get(state["user"]) not in (None, state["online"]):
-                        self._watched[state["user"]] = state["online"]
-                        self.show(words.presence(state))
-        except _RefusedReply as refusal:
-            self.show(words.refused(refusal.answer))
-        except Unanswered:
-            # The connection broke again: the next welcome brings the next try.
-            pass
-
     async def _friends(self, _: list[str]) -> None:
-        answer = await self._ask("friends.list", limit=1000)
-        answer["users"] = [f"{each['user']} ({words.clean(each['name'])})" for each in answer["users"]]
-        self._list("friends", answer)
+        friends = self._client.friends.list()
+        await self._list("friends", (f"{each.user} ({words.clean(each.name)})" async for each in friends))
 
     async def _who(self, users: list[str]) -> None:
         if not users:
             raise _Misused("who")
         self._check(users)
-        found = {each["user"]: each for each in (await self._ask("user.get", users=users))["users"]}
-        for user in users:
-            name = words.clean(found[user]["name"]) if user in found else "no such user"
-            self.show(f"* {user}: {name or 'no name'}")
+        for user, found in zip(users, await asyncio.gather(*map(self._client.users.refresh, users)), strict=True):
+            self.show(f"* {user}: {(words.clean(found.name) or 'no name') if found else 'no such user'}")
 
     async def _sessions(self, _: list[str]) -> None:
-        for each in (await self._ask("sessions.list"))["sessions"]:
-            device = f" {words.clean(each['device'])}" if each["device"] else ""
-            mine = ", this one" if each["this"] else ""
-            since = words.moment(each["connected_at"])
-            self.show(f"* {each['session']}  {each['platform']}{device} on {each['node']} since {since}{mine}")
+        async for each in self._client.sessions.list():
+            device = f" {words.clean(each.device)}" if each.device else ""
+            mine = ", this one" if each.this else ""
+            since = words.moment(each.connected_at)
+            self.show(f"* {each.session}  {each.platform}{device} on {each.node} since {since}{mine}")
 
     async def _drop(self, arguments: list[str]) -> None:
         if len(arguments) != 1:
             raise _Misused("drop")
-        sessions = [each["session"] for each in (await self._ask("sessions.list"))["sessions"]]
+        sessions = [each.session async for each in self._client.sessions.list()]
         meant = [each for each in sessions if each.startswith(arguments[0])]
         if len(meant) != 1:
             self._hint(f"{len(meant) or 'no'} sessions begin with {arguments[0]}; /sessions lists them")
             return
-        await self._ask("sessions.drop", session=meant[0])
+        await self._client.sessions.drop(meant[0])
         self.show(f"* dropped: {meant[0]}")
 
     async def _refresh(self, _: list[str]) -> None:
         if self._token is None:
             self._hint("this token was given with --token; only who issues tokens can make a new one")
             return
-        answer = await self._ask("refresh", token=await self._token())
+        answer = await self._client.ask("refresh", token=await self._token())
         ends = answer["token_expires_at"]
         self.show(f"* the new token {'ends at ' + words.moment(ends) if ends else 'does not expire'}")
 
@@ -330,10 +333,8 @@ class _Misused(Exception):
     """A command was typed in another form than its own; names the command."""
 
 
-class _RefusedReply(Exception):
-    def __init__(self, answer: Answer) -> None:
-        super().__init__(answer["reason"])
-        self.answer = answer
+def _state(presence: Presence) -> tuple[bool, list[str]]:
+    return presence.online, sorted(presence.platforms)
 
 
 def _patched() -> Any:

@@ -1,4 +1,4 @@
-"""What `gateway connect` shows: one short line for each push, answer and end."""
+"""What `gateway connect` shows: one short line for each thing that came, refusal and end."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from typing import Any
 import orjson
 from rich.text import Text
 
-from gateway.cli.conversation import Ended
 from gateway.cli.plain import plain
+from gateway.client import GatewayError, Kicked, Message, Presence, Recalled, Stopped, Updated
 from gateway.protocol.codes import Code
+from gateway.protocol.pushes import SessionChanged
 
 OLD_MS = 60_000
 """A message older than this shows when it was sent."""
@@ -28,64 +29,68 @@ _ENDS: dict[int, str] = {
 }
 
 
-def ended(end: Ended) -> Text:
+def ended(end: Stopped) -> Text:
     """Why there is no point in connecting again."""
-    code, reason = end.reason.get("code"), end.reason.get("reason", "")
-    if code in (Code.BANNED, Code.BANNED_WHILE_CONNECTED):
-        verb = "you are banned" if code == Code.BANNED else "you were banned"
-        until = f" until {moment(end.reason['until'])}" if end.reason.get("until") else " until it is lifted"
-        why = f": {clean(reason)}" if reason and "banned" not in reason else ""
+    if end.code in (Code.BANNED, Code.BANNED_WHILE_CONNECTED):
+        verb = "you are banned" if end.code == Code.BANNED else "you were banned"
+        until = f" until {moment(end.until)}" if end.until else " until it is lifted"
+        why = f": {clean(end.reason)}" if "banned" not in end.reason else ""
         return Text(f"! {verb}{until}{why}", "bold red")
-    if end.code == 4505:
-        return Text(f"! you were kicked{f': {clean(reason)}' if reason not in ('', 'kicked') else ''}", "bold red")
-    if end.code < 1000 and not reason:
+    if isinstance(end, Kicked):
+        return Text(f"! you were kicked{f': {clean(end.reason)}' if end.reason != 'kicked' else ''}", "bold red")
+    if end.code < 1000:
         return Text(f"! that is not a gateway's client port (HTTP status {end.code})", "bold red")
-    number = code if isinstance(code, int) else end.code
-    return Text(f"! {_ENDS.get(number) or clean(reason) or 'closed'} ({number})", "bold red")
+    return Text(f"! {_ENDS.get(end.code) or clean(end.reason)} ({end.code})", "bold red")
 
 
-def push(message: dict[str, Any], me: str) -> Text | None:
-    """A push as a line; None for what is not worth one."""
-    kind = message["type"]
-    if kind == "message":
-        return _message(message, me)
-    if kind == "recalled":
-        return Text(f"* {_parties(message, me)} was recalled", "dim")
-    if kind == "updated":
-        return Text(f"* {_parties(message, me)} now says: {clean(_shown(message['body']))}", "dim")
-    if kind == "presence":
-        return presence(message)
-    if kind == "welcome":
-        line = Text(f"* connected as {message['user']} to {message['node']}, session {message['session']}", "green")
-        if not message["recovered"]:
-            line.append("\n! some messages between are no longer held", "yellow")
-        return line
-    if kind == "session":
-        verb = "came" if message["event"] == "opened" else "went"
-        return Text(f"* another device of yours {verb}: {message['platform']}{_named(message['device'])}", "dim")
-    if kind == "token_expiring":
-        return Text(f"! your token ends at {moment(message['expires_at'])}: /refresh gets a new one", "yellow")
-    if kind == "going_away":
-        return Text(f"! {message['reason']}: connecting again soon", "yellow")
-    if kind == "error":
-        return refused(message)
-    return Text(clean(orjson.dumps(message).decode()), "dim")
+def welcome(user: str, node: str, session: str) -> Text:
+    """The first connection, or another one."""
+    return Text(f"* connected as {user} to {node}, session {session}", "green")
 
 
-def presence(state: dict[str, Any]) -> Text:
+def message(received: Message, me: str) -> Text:
+    """A message that came, with its time where that is long past."""
+    old = time.time() * 1000 - received.sent_at > OLD_MS
+    line = Text(f"[{moment(received.sent_at)}] " if old else "", "dim")
+    shown = _shown(received.body)
+    body = clean(shown if received.kind == "text" else f"[{received.kind}] {shown}")
+    if received.sender == me and received.to != me:
+        return line.append(f"(you, elsewhere) to {clean(received.to)}: {body}", "dim")
+    style = "bold yellow" if received.system else "bold cyan"
+    return line.append(clean(received.sender), style).append(f": {body}", "default")
+
+
+def recalled(received: Recalled, me: str) -> Text:
+    """A message was taken back."""
+    return Text(f"* {_parties(received, me)} was recalled", "dim")
+
+
+def updated(received: Updated, me: str) -> Text:
+    """A message has another body."""
+    return Text(f"* {_parties(received, me)} now says: {clean(_shown(received.body))}", "dim")
+
+
+def device(change: SessionChanged) -> Text:
+    """Another device of the user came or went."""
+    verb = "came" if change.event == "opened" else "went"
+    named = f" {clean(change.device)}" if change.device else ""
+    return Text(f"* another device of yours {verb}: {change.platform}{named}", "dim")
+
+
+def presence(state: Presence) -> Text:
     """Whether somebody is online."""
-    if state["online"]:
+    if state.online:
         return Text.assemble(
-            "* ", (clean(state["user"]), "bold"), (" is online", "green"), f" ({', '.join(state['platforms'])})"
+            "* ", (clean(state.user), "bold"), (" is online", "green"), f" ({', '.join(state.platforms)})"
         )
-    seen = f", last seen {moment(state['last_seen'])}" if state.get("last_seen") else ""
-    return Text.assemble("* ", (clean(state["user"]), "bold"), (" is offline", "red"), seen)
+    seen = f", last seen {moment(state.last_seen)}" if state.last_seen else ""
+    return Text.assemble("* ", (clean(state.user), "bold"), (" is offline", "red"), seen)
 
 
-def refused(answer: dict[str, Any]) -> Text:
-    """An `error` reply."""
-    wait = f", again in {answer['retry_after_ms']} ms" if answer.get("retry_after_ms") else ""
-    return Text(f"! {clean(answer['reason'])} ({answer['code']}{wait})", "red")
+def refused(error: GatewayError) -> Text:
+    """What the gateway did not do."""
+    wait = f", again in {error.retry_after_ms} ms" if error.retry_after_ms else ""
+    return Text(f"! {clean(error.reason)} ({error.code}{wait})", "red")
 
 
 def moment(at_ms: int) -> str:
@@ -100,24 +105,10 @@ def clean(text: str) -> str:
     return shown + " …" if len(text) > BODY_MAX else shown
 
 
-def _message(message: dict[str, Any], me: str) -> Text:
-    old = time.time() * 1000 - message["sent_at"] > OLD_MS
-    line = Text(f"[{moment(message['sent_at'])}] " if old else "", "dim")
-    if message["from"] == me and message["to"] != me:
-        return line.append(f"(you, elsewhere) to {clean(message['to'])}: {clean(_body(message))}", "dim")
-    style = "bold yellow" if message.get("system") else "bold cyan"
-    return line.append(clean(message["from"]), style).append(": " + clean(_body(message)), "default")
-
-
-def _parties(message: dict[str, Any], me: str) -> str:
-    if message["from"] == me and message["to"] != me:
-        return f"your message to {clean(message['to'])}"
-    return f"a message of {clean(message['from'])}"
-
-
-def _body(message: dict[str, Any]) -> str:
-    shown = _shown(message["body"])
-    return shown if message["kind"] == "text" else f"[{message['kind']}] {shown}"
+def _parties(received: Recalled | Updated, me: str) -> str:
+    if received.sender == me and received.to != me:
+        return f"your message to {clean(received.to)}"
+    return f"a message of {clean(received.sender)}"
 
 
 def _shown(body: Any) -> str:
@@ -127,7 +118,3 @@ def _shown(body: Any) -> str:
                 body = body[name]
                 break
     return body if isinstance(body, str) else orjson.dumps(body).decode()
-
-
-def _named(device: str | None) -> str:
-    return f" {clean(device)}" if device else ""
