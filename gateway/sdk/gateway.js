@@ -32,6 +32,7 @@ class CheckRefused extends Refused {}
 class WordBlocked extends Refused {}
 class RateLimited extends Refused {}
 class InboxFull extends Refused {}
+class ListFull extends Refused {}
 class TooLarge extends Refused {}
 class Deactivated extends Refused {}
 
@@ -42,13 +43,25 @@ class OutcomeUnknown extends GatewayError {}
 // As many sends or questions wait already as may wait.
 class QueueFull extends GatewayError {}
 // Nobody answered within `connectS`.
-class Unreachable extends GatewayError {}
+class Unreachable extends GatewayError {
+  constructor(reason) {
+    super(503, reason);
+  }
+}
 
-// The connection has ended for good: reconnecting cannot help without a person or a new token. `code` is the close code.
+// The client has ended: coming again cannot help without a person or a new token. `closeCode` is the WebSocket's,
+// `until` a ban's end in Unix milliseconds (null = until lifted, or no ban).
 class Stopped extends GatewayError {
-  constructor(code, reason, more = {}) {
-    super(code, reason, more);
+  constructor(closeCode, reason, more = {}) {
+    super(more.code ?? closeCode, reason, more);
+    this.closeCode = closeCode;
     this.until = more.until ?? null;
+  }
+}
+// The app closed the client, or has not connected it.
+class Closed extends Stopped {
+  constructor(reason = 'the client is closed') {
+    super(1000, reason);
   }
 }
 class TokenInvalid extends Stopped {}
@@ -71,6 +84,7 @@ const REFUSALS = new Map([
   [20604, RateLimited],
   [20607, InboxFull],
   [21501, WordBlocked],
+  [25467, ListFull],
   [25469, NotFriends],
   [30016, TooLarge],
   [31029, Deactivated],
@@ -110,63 +124,11 @@ function refusalOf(reply) {
 
 // The typed error of an ending after which one does not come again.
 function stopOf(ending) {
-  const code = ending.status === null ? ending.closeCode : (CLOSE_OF_CODE.get(ending.code) ?? ending.status);
-  const kind = STOPS.get(code) ?? Stopped;
-  return new kind(code, ending.reason || 'the gateway closed the connection', { until: ending.until });
-}
-
-// parts/backoff.js
-
-// When to come again, and whether to.
-
-const BASE_MS = 500;
-
-// Closes that say that the other side and this one do not speak the same protocol: coming again changes nothing.
-const PROTOCOL_FAULTS = new Set([1002, 1003, 1007, 1009, 1010]);
-
-// Full jitter: anything from nothing to a bound that doubles, so that those who were cut together do not return together.
-function jitter(attempt, capMs) {
-  return Math.random() * Math.min(capMs, BASE_MS * 2 ** Math.min(attempt, 20));
-}
-
-// Whether an ending says: do not come again. The ranges of the close codes carry the advice.
-function stops(ending) {
-  if (ending.status !== null) return ending.status >= 400 && ending.status < 500 && ending.status !== 429;
-  return (ending.closeCode >= 4500 && ending.closeCode <= 4999) || PROTOCOL_FAULTS.has(ending.closeCode);
-}
-
-// How fast this connection may speak: as the gateway counts, so that a full queue after an outage is not a flood.
-class Pace {
-  constructor(ratePerS, burst) {
-    this.rate = ratePerS;
-    this.burst = burst;
-    this.level = burst;
-    this.filledAt = performance.now();
-  }
-
-  // Takes `cost` units; 0 when they were there, else the milliseconds until they will be, and nothing is taken.
-  take(cost) {
-    if (this.rate <= 0) return 0;
-    const now = performance.now();
-    this.level = Math.min(this.burst, this.level + ((now - this.filledAt) * this.rate) / 1000);
-    this.filledAt = now;
-    if (this.level < cost) return Math.ceil(((cost - this.level) * 1000) / this.rate);
-    this.level -= cost;
-    return 0;
-  }
-}
-
-// A promise of `work` that gives up after so many milliseconds.
-async function within(milliseconds, work, complaint) {
-  let timer;
-  const late = new Promise((_, reject) => {
-    timer = setTimeout(() => reject(new Error(complaint)), milliseconds);
-  });
-  try {
-    return await Promise.race([work, late]);
-  } finally {
-    clearTimeout(timer);
-  }
+  const { code, status, until } = ending;
+  const closeCode = status === null ? ending.closeCode : (CLOSE_OF_CODE.get(code) ?? status);
+  // A malformed handshake shares the close code of a malformed token.
+  const kind = code === 400 ? Stopped : (STOPS.get(closeCode) ?? Stopped);
+  return new kind(closeCode, ending.reason || 'the gateway closed the connection', { code, until });
 }
 
 // parts/handlers.js
@@ -245,7 +207,10 @@ class Incoming {
   #iterating = false;
   #wake = () => {};
   #room = null;
-  #ended = undefined;
+  #full = false;
+  #ended = null;
+  // The last entry that was taken over.
+  #over = null;
   #link = null;
   #acks;
   #saves;
@@ -264,9 +229,16 @@ class Incoming {
     this.duplicates = 0;
   }
 
-  // The place where an earlier life of the app had come to.
+  // The place to resume from: at first, where an earlier life of the app had come to.
   async load() {
-    this.since = (await this.#options.cursors?.load()) ?? null;
+    this.since ??= (await this.#options.cursors?.load()) ?? null;
+    this.#over ??= this.since;
+    return this.since;
+  }
+
+  // The client has begun, or begins again.
+  start() {
+    this.#ended = null;
   }
 
   // A link is live, or goes on in a new epoch; what follows is after `cursor`.
@@ -280,6 +252,7 @@ class Incoming {
       // All before it was acked by this device: it may be kept at once.
       this.#saves.add(cursor);
       this.since = cursor;
+      this.#over = cursor;
     }
     this.#acks.again();
   }
@@ -291,23 +264,27 @@ class Incoming {
   // An entry of the inbox has arrived.
   take(frame) {
     if (this.#queue.length >= this.#options.incomingMax) {
+      this.#full = true;
       this.#hooks.full();
       return;
     }
     const cursor = frame.cursor ?? null;
     if (cursor !== null) this.since = cursor;
-    if (this.#known(frame)) {
+    const name = frame.type === 'message' ? frame.mid : `${frame.type} ${frame.mid} ${frame.at}`;
+    if (this.#known(name)) {
       this.duplicates += 1;
       this.#pass(cursor);
     } else {
-      this.#queue.push({ type: frame.type, value: ENTRIES[frame.type](frame), cursor });
+      this.#queue.push({ type: frame.type, name, value: ENTRIES[frame.type](frame), cursor });
       this.#wake();
     }
     if (this.#options.ack === 'received' && cursor !== null) this.#acks.add(cursor);
   }
 
-  // Resolves when half of what may wait has been taken over.
+  // Resolves when, after too many waited, half of what may wait has been taken over.
   async room() {
+    if (!this.#full) return;
+    this.#full = false;
     if (this.#queue.length * 2 <= this.#options.incomingMax) return;
     await new Promise((resolve) => {
       this.#room = resolve;
@@ -339,7 +316,7 @@ class Incoming {
         else await this.handlers[entry.type].hand(entry.value);
         this.#handled(entry);
       }
-      if (this.#ended) throw this.#ended;
+      if (!(this.#ended instanceof Closed)) throw this.#ended;
     } finally {
       this.#iterating = false;
     }
@@ -351,17 +328,26 @@ class Incoming {
   }
 
   // Writes what was taken over and not yet told.
-  async flush() {
+  flush() {
     this.#acks.flush();
     this.#saves.flush();
-    await this.#saving;
   }
 
-  // Nothing comes any more; `error` is why, null = the app wanted it so.
-  end(error) {
-    this.#ended = error;
+  // Resolves when the app's hook has kept all that was given to it.
+  saved() {
+    return this.#saving;
+  }
+
+  // Nothing comes any more. What waits is still handed over, unless it was the app that wanted to end.
+  end(why) {
+    this.#ended = why;
+    if (why instanceof Closed) {
+      for (const entry of this.#queue) this.#seen.delete(entry.name);
+      this.#queue = [];
+      this.since = this.#over;
+    }
     this.#wake();
-    this.#room?.();
+    this.#freed();
   }
 
   async #hand() {
@@ -377,7 +363,7 @@ class Incoming {
   // Waits for an entry; false when none will come, or when it is no longer wanted.
   async #filled(unwanted = () => false) {
     while (this.#queue.length === 0) {
-      if (this.#ended !== undefined || unwanted()) return false;
+      if (this.#ended !== null || unwanted()) return false;
       await new Promise((resolve) => {
         this.#wake = resolve;
       });
@@ -393,13 +379,16 @@ class Incoming {
   #handled(entry) {
     this.#current = null;
     if (entry.cursor !== null) this.#took(entry.cursor);
-    if (this.#room && this.#queue.length * 2 <= this.#options.incomingMax) {
-      this.#room();
-      this.#room = null;
-    }
+    if (this.#queue.length * 2 <= this.#options.incomingMax) this.#freed();
+  }
+
+  #freed() {
+    this.#room?.();
+    this.#room = null;
   }
 
   #took(cursor) {
+    this.#over = cursor;
     if (this.#options.ack === 'handled') this.#acks.add(cursor);
     this.#saves.add(cursor);
   }
@@ -412,8 +401,7 @@ class Incoming {
     else this.#took(cursor);
   }
 
-  #known(frame) {
-    const name = frame.type === 'message' ? frame.mid : `${frame.type} ${frame.mid} ${frame.at}`;
+  #known(name) {
     const known = this.#seen.delete(name);
     this.#seen.add(name);
     if (this.#seen.size > SEEN_MAX) this.#seen.delete(this.#seen.values().next().value);
@@ -480,8 +468,6 @@ const SUBPROTOCOL = 'gateway.v1';
 const BEARER = 'gateway.bearer.';
 const PATH = '/v1/connect';
 
-// From the first byte to the welcome.
-const OPEN_MS = 10_000;
 // The longest wait for the answer to a keepalive's ping.
 const PONG_MS = 20_000;
 
@@ -535,13 +521,14 @@ class Link {
   #heartbeatMs;
   #ended = false;
 
+  // `heartbeatS` null = as the gateway says; `attemptS` from here to the welcome.
   // `hooks` has welcome(frame), frame(frame) and end(ending); end is called once, and nothing after it.
-  constructor(socket, authentication, heartbeatS, hooks) {
+  constructor(socket, authentication, { heartbeatS, attemptS }, hooks) {
     this.#socket = socket;
     this.#hooks = hooks;
     this.#heartbeatMs = heartbeatS === null ? null : heartbeatS * 1000;
     this.live = false;
-    this.#timer = setTimeout(() => this.abandon('no welcome in time'), OPEN_MS);
+    this.#timer = setTimeout(() => this.abandon('no welcome in time'), attemptS * 1000);
     socket.onopen = () => authentication && this.say(authentication);
     socket.onmessage = (event) => this.#take(event.data);
     // What an error event means is in the close event that follows it.
@@ -550,14 +537,14 @@ class Link {
   }
 
   // Begins to connect. `asked` is device, platform and since, each absent where there is none.
-  static async open(address, token, asked, heartbeatS, hooks) {
+  static async open(address, token, asked, times, hooks) {
     const kind = await socketClass();
     const url = new URL(address);
     for (const [name, value] of Object.entries(asked)) url.searchParams.set(name, value);
     const named = SUBPROTOCOL_NAME.test(token);
     const protocols = named ? [SUBPROTOCOL, BEARER + token] : [SUBPROTOCOL];
     const authentication = named ? null : JSON.stringify({ type: 'auth', token, ...asked });
-    return new Link(new kind(url.href, protocols), authentication, heartbeatS, hooks);
+    return new Link(new kind(url.href, protocols), authentication, times, hooks);
   }
 
   // Writes one frame; a link that has just ended takes it without a word, its end tells.
@@ -840,6 +827,64 @@ class Sessions {
   }
 }
 
+// parts/backoff.js
+
+// When to come again, and whether to.
+
+const BASE_MS = 500;
+
+// Closes that say that the other side and this one do not speak the same protocol: coming again changes nothing.
+const PROTOCOL_FAULTS = new Set([1002, 1003, 1007, 1009, 1010]);
+
+// Full jitter: anything from nothing to a bound that doubles, so that those who were cut together do not return together.
+function jitter(attempt, capMs) {
+  return Math.random() * Math.min(capMs, BASE_MS * 2 ** Math.min(attempt, 20));
+}
+
+// HTTP statuses that say: not now.
+const LATER_STATUSES = new Set([408, 425, 429]);
+
+// Whether an ending says: do not come again. The ranges of the close codes carry the advice.
+function stops(ending) {
+  const { status } = ending;
+  if (status !== null) return status >= 400 && status < 500 && !LATER_STATUSES.has(status);
+  return (ending.closeCode >= 4500 && ending.closeCode <= 4999) || PROTOCOL_FAULTS.has(ending.closeCode);
+}
+
+// How fast this connection may speak: as the gateway counts, so that a full queue after an outage is not a flood.
+class Pace {
+  constructor(ratePerS, burst) {
+    this.rate = ratePerS;
+    this.burst = burst;
+    this.level = burst;
+    this.filledAt = performance.now();
+  }
+
+  // Takes `cost` units; 0 when they were there, else the milliseconds until they will be, and nothing is taken.
+  take(cost) {
+    if (this.rate <= 0) return 0;
+    const now = performance.now();
+    this.level = Math.min(this.burst, this.level + ((now - this.filledAt) * this.rate) / 1000);
+    this.filledAt = now;
+    if (this.level < cost) return Math.ceil(((cost - this.level) * 1000) / this.rate);
+    this.level -= cost;
+    return 0;
+  }
+}
+
+// A promise of `work` that gives up after so many milliseconds.
+async function within(milliseconds, work, complaint) {
+  let timer;
+  const late = new Promise((_, reject) => {
+    timer = setTimeout(() => reject(new Error(complaint)), milliseconds);
+  });
+  try {
+    return await Promise.race([work, late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
 // parts/outgoing.js
 
 // Messages on their way out: a bounded queue, one lane a recipient, and repeats until the outcome is known.
@@ -879,7 +924,7 @@ class Outgoing {
   #pausedUntil = 0;
   #timer = null;
   #timerAt = 0;
-  #stopped = null;
+  #stopped = new Closed('not connected: call connect() first');
 
   // `options`: queueMax, inFlight, answerS, sendS.
   constructor(options) {
@@ -929,7 +974,11 @@ class Outgoing {
     this.#out.clear();
   }
 
-  // Nothing will be sent any more.
+  // The client has begun; until then, and after `stop`, nothing is taken.
+  start() {
+    this.#stopped = null;
+  }
+
   stop(error) {
     this.broken();
     this.#stopped = error;
@@ -1076,40 +1125,6 @@ class Outgoing {
   }
 }
 
-// parts/page.js
-
-// What the browser tells a page about itself; where there is no page, nothing ever happens.
-
-class Page {
-  #heard = [];
-
-  // `hooks`: offline(), online(), visible().
-  constructor(hooks) {
-    const { document } = globalThis;
-    this.#on(globalThis, 'offline', hooks.offline);
-    this.#on(globalThis, 'online', hooks.online);
-    // Back from the browser's own cache of pages, or thawed.
-    this.#on(globalThis, 'pageshow', (event) => event.persisted && hooks.visible());
-    this.#on(document, 'resume', hooks.visible);
-    this.#on(document, 'visibilitychange', () => document.visibilityState === 'visible' && hooks.visible());
-  }
-
-  get offline() {
-    return globalThis.navigator?.onLine === false;
-  }
-
-  close() {
-    for (const [target, event, hook] of this.#heard) target.removeEventListener(event, hook);
-    this.#heard = [];
-  }
-
-  #on(target, event, hook) {
-    if (!target?.addEventListener) return;
-    target.addEventListener(event, hook);
-    this.#heard.push([target, event, hook]);
-  }
-}
-
 // parts/requests.js
 
 // Commands that are answered by `ok`: asked again on the next link when one breaks, because each may be repeated.
@@ -1122,7 +1137,7 @@ class Requests {
   #open = new Map();
   #link = null;
   #numbered = 0;
-  #stopped = null;
+  #stopped = new Closed('not connected: call connect() first');
 
   // `options`: queueMax, answerS.
   constructor(options) {
@@ -1151,6 +1166,11 @@ class Requests {
   broken() {
     this.#link = null;
     for (const entry of this.#open.values()) clearTimeout(entry.pause);
+  }
+
+  // The client has begun; until then, and after `stop`, nothing is taken.
+  start() {
+    this.#stopped = null;
   }
 
   stop(error) {
@@ -1197,6 +1217,251 @@ class Requests {
   }
 }
 
+// parts/page.js
+
+// What the browser tells a page about itself; where there is no page, nothing ever happens.
+
+class Page {
+  #heard = [];
+
+  // `hooks`: offline(), online(), visible().
+  constructor(hooks) {
+    const { document } = globalThis;
+    this.#on(globalThis, 'offline', hooks.offline);
+    this.#on(globalThis, 'online', hooks.online);
+    // Back from the browser's own cache of pages, or thawed.
+    this.#on(globalThis, 'pageshow', (event) => event.persisted && hooks.visible());
+    this.#on(document, 'resume', hooks.visible);
+    this.#on(document, 'visibilitychange', () => document.visibilityState === 'visible' && hooks.visible());
+  }
+
+  get offline() {
+    return globalThis.navigator?.onLine === false;
+  }
+
+  close() {
+    for (const [target, event, hook] of this.#heard) target.removeEventListener(event, hook);
+    this.#heard = [];
+  }
+
+  #on(target, event, hook) {
+    if (!target?.addEventListener) return;
+    target.addEventListener(event, hook);
+    this.#heard.push([target, event, hook]);
+  }
+}
+
+// parts/upkeep.js
+
+// Keeps a connection: one link after the other, until it ends for good.
+
+
+const RECONNECT_CAP_MS = 30_000;
+// A connection that held for so long makes the next break the first again.
+const HELD_MS = 5_000;
+const TOKEN_MS = 30_000;
+// A page that was offline or hidden asks whether its link lives, for so long.
+const CHECK_MS = 2_000;
+// The longest delay that a timer takes.
+const TIMER_MAX_MS = 2 ** 31 - 1;
+
+class Upkeep {
+  #peer;
+  #owner;
+  #page = null;
+  // The present life, null when there is none; what an earlier one still waits for comes back and sees it.
+  #life = null;
+  #stopped;
+  #failures = 0;
+  #notBefore = 0;
+  #mayNotBefore = 0;
+  #liveAt = null;
+  #expired = false;
+  #wake = () => {};
+
+  // `peer`: address, token, device, platform, heartbeatS, attemptS, connectS.
+  // `owner`: since(), room(), welcomed(link, frame), take(frame), broken(), moved(state, why), ended(why), fault(error).
+  constructor(peer, owner) {
+    this.#peer = peer;
+    this.#owner = owner;
+    this.#stopped = resolvers();
+    this.state = 'waiting';
+    this.link = null;
+  }
+
+  // Begins, where it has not or has ended; resolves at the first welcome.
+  connect() {
+    if (this.#life === null) this.#begin();
+    return this.#life.welcomed.promise;
+  }
+
+  // Resolves with why it has ended, null where the app wanted it so.
+  stopped() {
+    return this.#stopped.promise;
+  }
+
+  // Ends for good.
+  end(why) {
+    const life = this.#life;
+    if (life === null) return;
+    this.#life = null;
+    clearTimeout(life.timer);
+    this.#page.close();
+    this.link?.close();
+    this.#owner.ended(why);
+    this.#move('stopped', why.reason);
+    this.#wake();
+    life.welcomed.reject(why);
+    this.#stopped.resolve(why instanceof Closed ? null : why);
+  }
+
+  // Ends the present link; `then` is waited for before the next.
+  again(reason) {
+    this.#failures = 0;
+    this.link?.abandon(reason);
+  }
+
+  // The token to use now.
+  async token() {
+    const { token } = this.#peer;
+    if (typeof token === 'string') return token;
+    const given = await within(TOKEN_MS, token(), 'the token function did not answer');
+    if (typeof given !== 'string') throw new TypeError('the token function must return a string');
+    return given;
+  }
+
+  #begin() {
+    if (this.state === 'stopped') this.#stopped = resolvers();
+    const life = { welcomed: resolvers(), timer: undefined };
+    this.#life = life;
+    this.#expired = false;
+    this.#failures = 0;
+    // Whoever asks hears of it; that nobody does is no fault.
+    life.welcomed.promise.catch(() => {});
+    const { connectS } = this.#peer;
+    if (connectS !== null && connectS * 1000 <= TIMER_MAX_MS) {
+      const late = () => this.end(new Unreachable(`nobody let this client in within ${connectS} s: ${life.failure}`));
+      life.timer = setTimeout(late, connectS * 1000);
+    }
+    this.#page = new Page({
+      offline: () => this.link?.abandon('offline'),
+      online: () => this.#nudge(),
+      visible: () => this.#nudge(),
+    });
+    this.#run(life);
+  }
+
+  async #run(life) {
+    while (this.#life === life) {
+      this.#move('connecting', '');
+      const ending = await this.#attempt(life);
+      if (this.#life !== life) return;
+      life.failure = ending.reason || `closed with ${ending.closeCode}`;
+      this.#judge(ending);
+      if (this.#life !== life) return;
+      this.#move('waiting', life.failure);
+      await this.#turn(life);
+    }
+  }
+
+  // One link, from the token to its end.
+  async #attempt(life) {
+    const { address, device, platform, heartbeatS, attemptS } = this.#peer;
+    try {
+      const token = await this.token();
+      const since = await this.#owner.since();
+      if (this.#life !== life) return null;
+      const asked = { platform };
+      if (device !== null) asked.device = device;
+      if (since !== null) asked.since = since;
+      return await new Promise((resolve, reject) => {
+        const hooks = {
+          welcome: (frame) => this.#welcome(life, frame),
+          frame: (frame) => this.#owner.take(frame),
+          end: (ending) => {
+            this.#broken();
+            resolve(ending);
+          },
+        };
+        Link.open(address, token, asked, { heartbeatS, attemptS }, hooks).then((link) => {
+          this.link = link;
+          if (this.#life !== life) link.close();
+        }, reject);
+      });
+    } catch (error) {
+      this.#owner.fault(error);
+      return { closeCode: 1006, status: null, reason: String(error?.message ?? error), retryAfterMs: 0 };
+    }
+  }
+
+  #welcome(life, frame) {
+    clearTimeout(life.timer);
+    this.#liveAt = performance.now();
+    this.#expired = false;
+    this.state = 'live';
+    this.#owner.welcomed(this.link, frame);
+    life.welcomed.resolve();
+  }
+
+  #broken() {
+    this.link = null;
+    this.#owner.broken();
+    if (this.#liveAt !== null && performance.now() - this.#liveAt >= HELD_MS) this.#failures = 0;
+    this.#liveAt = null;
+  }
+
+  // What an ending says about coming again.
+  #judge(ending) {
+    const now = performance.now();
+    this.#mayNotBefore = now + ending.retryAfterMs;
+    this.#notBefore = Math.max(this.#mayNotBefore, now + jitter(this.#failures, RECONNECT_CAP_MS));
+    this.#failures += 1;
+    if (!stops(ending)) return;
+    const why = stopOf(ending);
+    // A new token is what an expired one needs; one that is expired as well says that there is none.
+    const again = why instanceof TokenExpired && typeof this.#peer.token === 'function' && !this.#expired;
+    if (again) this.#expired = true;
+    else this.end(why);
+  }
+
+  // Waits until it may try again.
+  async #turn(life) {
+    await this.#owner.room();
+    while (this.#life === life) {
+      const wait = this.#notBefore - performance.now();
+      const { offline } = this.#page;
+      if (!offline && wait <= 0) return;
+      let timer;
+      await new Promise((resolve) => {
+        this.#wake = resolve;
+        if (!offline) timer = setTimeout(resolve, Math.min(wait, TIMER_MAX_MS));
+      });
+      clearTimeout(timer);
+    }
+  }
+
+  // The network is back, or somebody looks at the page again.
+  #nudge() {
+    this.#failures = 0;
+    this.#notBefore = Math.min(this.#notBefore, this.#mayNotBefore);
+    this.link?.check(CHECK_MS);
+    this.#wake();
+  }
+
+  #move(state, why) {
+    if (this.state === state) return;
+    this.state = state;
+    this.#owner.moved(state, why);
+  }
+}
+
+// A promise and its two ends.
+function resolvers() {
+  const made = {};
+  made.promise = new Promise((resolve, reject) => Object.assign(made, { resolve, reject }));
+  return made;
+}
+
 // parts/users.js
 
 // Names and avatars: asked of a provider, kept for a while.
@@ -1205,27 +1470,32 @@ class Requests {
 const INFOS_A_CALL = 20;
 const KEPT_MAX = 1_000;
 const LIFETIME_MS = 600_000;
+// Users that may wait for an answer; and how long a provider may take.
+const WAITING_MAX = 10_000;
+const FETCH_MS = 15_000;
 // Somebody unknown may register at any time.
 const UNKNOWN_LIFETIME_MS = 30_000;
 
 class Users {
+  #gateway;
   #provider;
   #kept = new Map();
   #asking = new Map();
   #batch = null;
 
   constructor(ask, fault) {
-    this.#provider = async (users) => {
+    this.#gateway = async (users) => {
       const reply = await ask('user.get', { users });
       return reply.users.map(({ avatar_url: avatarUrl, ...info }) => ({ ...info, avatarUrl }));
     };
+    this.#provider = this.#gateway;
     this.handlers = new Handlers(fault);
   }
 
-  // `provider` is an async function from at most 20 ids to a list of `{user, name, avatarUrl, …}`, unknown ones left out.
+  // `provider` is an async function from at most 20 ids to a list of `{user, name, avatarUrl, …}`, unknown ones left
+  // out; null = the gateway again. What the one before is still asked for is not kept.
   setProvider(provider) {
-    if (typeof provider !== 'function') throw new TypeError('a provider must be a function');
-    this.#provider = provider;
+    this.#provider = provider ?? this.#gateway;
     this.#kept.clear();
   }
 
@@ -1256,13 +1526,15 @@ class Users {
   }
 
   // Asks anew, whatever is kept; those who ask for one user at the same time share an answer.
-  refresh(user) {
+  async refresh(user) {
     const asked = this.#asking.get(user);
     if (asked) return asked;
+    if (this.#asking.size >= WAITING_MAX) throw new QueueFull(503, `${WAITING_MAX} users are asked for already`);
     if (!this.#batch || this.#batch.users.length >= INFOS_A_CALL) this.#begin();
     const { users, answer } = this.#batch;
     users.push(user);
-    const info = answer.then((found) => this.#learn(user, found.get(user) ?? null));
+    const provider = this.#provider;
+    const info = answer.then((found) => this.#learn(user, found.get(user) ?? null, provider === this.#provider));
     this.#asking.set(user, info);
     const done = () => this.#asking.delete(user);
     info.then(done, done);
@@ -1274,13 +1546,14 @@ class Users {
     const batch = { users: [] };
     batch.answer = Promise.resolve().then(async () => {
       if (this.#batch === batch) this.#batch = null;
-      const infos = await this.#provider([...batch.users]);
+      const infos = await within(FETCH_MS, this.#provider([...batch.users]), 'the provider of user info did not answer');
       return new Map(infos.map((info) => [info.user, info]));
     });
     this.#batch = batch;
   }
 
-  #learn(user, info) {
+  #learn(user, info, current) {
+    if (!current) return info;
     const before = this.#kept.get(user);
     this.#kept.delete(user);
     this.#kept.set(user, { info, until: Date.now() + (info ? LIFETIME_MS : UNKNOWN_LIFETIME_MS) });
@@ -1292,88 +1565,82 @@ class Users {
 
 // parts/client.js
 
-// The face of the SDK: one user's connection, kept for as long as the app wants it.
+// The face of the SDK: one device of one user, connected for as long as the app wants it.
 
 
-const RECONNECT_CAP_MS = 30_000;
-// A connection that held for so long makes the next break the first again.
-const HELD_MS = 5_000;
-const TOKEN_MS = 30_000;
-// A page that was offline or hidden asks whether its link lives, for so long.
-const CHECK_MS = 2_000;
-const REFRESH_TRIES = 3;
+const REFRESH_TRIES = 5;
 const REFRESH_PAUSE_MS = 3_000;
-// The longest delay that a timer takes.
-const TIMER_MAX_MS = 2 ** 31 - 1;
+// A gateway recognises a repeat for ten minutes.
+const SEND_S_MAX = 540;
 
 const DEFAULTS = {
   device: null,
   platform: typeof document === 'undefined' ? 'other' : 'web',
-  ack: 'handled',
   cursors: null,
-  connectS: 30,
+  ack: 'handled',
   heartbeatS: null,
+  connectS: 30,
+  attemptS: 10,
   answerS: 10,
   sendS: 300,
   queueMax: 1_000,
-  incomingMax: 10_000,
   inFlight: 1,
+  incomingMax: 10_000,
 };
 
+function optionsOf({ token, ...given }) {
+  for (const name of Object.keys(given)) {
+    if (!Object.hasOwn(DEFAULTS, name)) throw new TypeError(`unknown option: ${name}`);
+  }
+  if (typeof token !== 'string' && typeof token !== 'function') throw new TypeError('token: a string or a function');
+  const options = { ...DEFAULTS, ...given, token };
+  if (!['handled', 'received'].includes(options.ack)) throw new TypeError('ack: "handled" or "received"');
+  if (!(options.sendS > 0 && options.sendS <= SEND_S_MAX)) throw new RangeError(`sendS: at most ${SEND_S_MAX}`);
+  return options;
+}
+
 class Client {
-  #address;
-  #token;
-  #options;
-  #state = 'waiting';
-  #stop;
-  #stopResolve;
-  #stopError = undefined;
-  #running = null;
-  #first = null;
-  #link = null;
-  #page = null;
-  #wake = null;
-  #failures = 0;
-  #notBefore = 0;
-  #mayNotBefore = 0;
-  #liveAt = null;
-  #expired = false;
-  #overflowed = false;
-  #refreshing = null;
+  #upkeep;
   #incoming;
   #outgoing;
   #requests;
   #watching;
+  #refreshing = null;
   #onState;
   #onSession;
   #onResumed;
   #onError;
 
-  constructor(url, options = {}) {
-    const { token, ...rest } = options;
-    for (const name of Object.keys(rest)) if (!(name in DEFAULTS)) throw new TypeError(`unknown option: ${name}`);
-    if (typeof token !== 'string' && typeof token !== 'function') throw new TypeError('token: a string or a function');
-    this.#address = addressOf(url);
-    this.#token = token;
-    this.#options = { ...DEFAULTS, ...rest };
-    if (!['handled', 'received'].includes(this.#options.ack)) throw new TypeError('ack: "handled" or "received"');
+  constructor(url, given = {}) {
+    const options = optionsOf(given);
     const fault = (error) => this.#fault(error);
-    const ask = (type, fields) => this.#requests.ask(type, fields);
+    const ask = (type, fields) => this.ask(type, fields);
     this.#onError = new Handlers((error) => console.error(error));
     this.#onState = new Handlers(fault);
     this.#onSession = new Handlers(fault);
     this.#onResumed = new Handlers(fault);
-    this.#incoming = new Incoming(this.#options, { fault, full: () => this.#overflow() });
-    this.#outgoing = new Outgoing(this.#options);
-    this.#requests = new Requests(this.#options);
+    const full = () => this.#upkeep.again('too many messages wait to be handled');
+    this.#incoming = new Incoming(options, { fault, full });
+    this.#outgoing = new Outgoing(options);
+    this.#requests = new Requests(options);
     this.#watching = new Watching(ask, fault);
-    this.#stop = new Promise((resolve) => {
-      this.#stopResolve = resolve;
-    });
-    this.session = null;
-    this.user = null;
-    this.device = this.#options.device;
-    this.node = null;
+    this.#upkeep = new Upkeep(
+      { address: addressOf(url), ...options },
+      {
+        since: () => this.#incoming.load(),
+        room: () => this.#incoming.room(),
+        welcomed: (link, frame) => this.#welcomed(link, frame),
+        take: (frame) => this.#take(frame),
+        broken: () => this.#broken(),
+        moved: (state, why) => this.#onState.tell(state, why),
+        ended: (why) => this.#ended(why),
+        fault,
+      },
+    );
+    this.session = '';
+    this.user = '';
+    this.device = options.device;
+    this.node = '';
     this.blocklist = new Blocklist(ask);
     this.allowlist = new Allowlist(ask);
     this.friends = new Friends(ask);
@@ -1383,40 +1650,35 @@ class Client {
 
   // 'connecting', 'live', 'waiting' (for a network, or for its turn to try again) or 'stopped' (for good).
   get state() {
-    return this.#state;
+    return this.#upkeep.state;
   }
 
-  // How many re-deliveries were recognised and not handed over.
+  // Messages that came again and were not handed over.
   get duplicates() {
     return this.#incoming.duplicates;
   }
 
-  // Resolves at the first welcome. Rejects with a Stopped at once, with Unreachable after `connectS`.
-  connect() {
-    if (!this.#first) {
-      this.#first = resolvers();
-      this.#page = new Page({
-        offline: () => this.#link?.abandon('offline'),
-        online: () => this.#nudge(),
-        visible: () => this.#nudge(),
-      });
-      this.#running = this.#run();
+  // Resolves at the first welcome; from then on the connection is kept up. Rejects with a Stopped at once, with
+  // Unreachable after `connectS`. A client that has stopped starts again.
+  async connect() {
+    if (this.#upkeep.state === 'waiting' || this.#upkeep.state === 'stopped') {
+      this.#outgoing.start();
+      this.#requests.start();
+      this.#incoming.start();
     }
-    return this.#first.promise;
+    await this.#upkeep.connect();
   }
 
-  // Says goodbye; what still waits to be sent fails with Stopped.
+  // Says goodbye. What waits to be sent fails with Closed; what waits to be handled comes again at the next connect.
   async close() {
-    if (this.#stopError === undefined) {
-      await this.#incoming.flush();
-      this.#end(null);
-    }
-    await this.#running;
+    this.#incoming.flush();
+    this.#upkeep.end(new Closed());
+    await this.#incoming.saved();
   }
 
-  // Resolves when the connection has ended for good: with the Stopped that says why, or null after `close`.
+  // Resolves when the client has ended: with the Stopped that says why, or null after `close`.
   stopped() {
-    return this.#stop;
+    return this.#upkeep.stopped();
   }
 
   onState(handler) {
@@ -1451,6 +1713,7 @@ class Client {
     return this.#incoming.handlers.updated.add(handler);
   }
 
+  // All messages, one by one; each is taken over when the next is asked for.
   [Symbol.asyncIterator]() {
     return this.#incoming.messages();
   }
@@ -1460,6 +1723,17 @@ class Client {
     return this.#outgoing.send(to, body, options);
   }
 
+  // Any command of the protocol that is answered by `ok`; its reply, as it came.
+  async ask(type, fields = {}) {
+    return this.#requests.ask(type, fields);
+  }
+
+  // The gateway's time, in Unix milliseconds.
+  async ping() {
+    return (await this.ask('ping')).server_time;
+  }
+
+  // Watches users until `unwatch`, over every break; resolves with a Map of their present state.
   async watch(users) {
     return this.#watching.watch(users);
   }
@@ -1468,143 +1742,27 @@ class Client {
     return this.#watching.unwatch(users);
   }
 
+  // What is known of a watched user, null where nothing is.
   presence(user) {
     return this.#watching.presence(user);
   }
 
-  // The gateway's time, in Unix milliseconds.
-  async ping() {
-    return (await this.#requests.ask('ping')).server_time;
-  }
-
-  // The life of the client: one link after the other.
-  async #run() {
-    const deadline = this.#options.connectS * 1000;
-    const timer = deadline <= TIMER_MAX_MS ? setTimeout(() => this.#unreachable(), deadline) : undefined;
-    this.#first.promise.then(
-      () => clearTimeout(timer),
-      () => clearTimeout(timer),
-    );
-    try {
-      await this.#incoming.load();
-    } catch (error) {
-      this.#fault(error);
-    }
-    while (this.#stopError === undefined) {
-      this.#become('connecting');
-      const ending = await this.#attempt();
-      if (this.#stopError !== undefined) break;
-      this.#judge(ending);
-      if (this.#stopError !== undefined) break;
-      this.#become('waiting');
-      await this.#turn();
-    }
-  }
-
-  // One link, from the token to its end.
-  async #attempt() {
-    let token;
-    try {
-      token = await this.#freshToken();
-    } catch (error) {
-      this.#fault(error);
-      return { closeCode: 1006, status: null, reason: `no token: ${error.message}`, retryAfterMs: 0 };
-    }
-    if (this.#stopError !== undefined) return null;
-    const { device, platform, heartbeatS } = this.#options;
-    const asked = { platform };
-    if (device !== null) asked.device = device;
-    if (this.#incoming.since !== null) asked.since = this.#incoming.since;
-    return new Promise((resolve, reject) => {
-      const hooks = {
-        welcome: (frame) => this.#welcome(frame),
-        frame: (frame) => this.#take(frame),
-        end: (ending) => resolve(this.#broken(ending)),
-      };
-      Link.open(this.#address, token, asked, heartbeatS, hooks).then((link) => {
-        this.#link = link;
-        if (this.#stopError !== undefined) link.close();
-      }, reject);
-    }).catch((error) => ({ closeCode: 1006, status: null, reason: error.message, retryAfterMs: 0 }));
-  }
-
-  async #freshToken() {
-    if (typeof this.#token === 'string') return this.#token;
-    const token = await within(TOKEN_MS, this.#token(), 'the token function did not answer');
-    if (typeof token !== 'string') throw new TypeError('the token function must return a string');
-    return token;
-  }
-
-  #welcome(frame) {
+  #welcomed(link, frame) {
     this.session = frame.session;
     this.user = frame.user;
     this.device = frame.device;
     this.node = frame.node;
-    this.#liveAt = performance.now();
-    this.#expired = false;
-    this.#incoming.live(this.#link, frame.cursor);
-    this.#become('live');
-    this.#first.resolve();
-    this.#resumed(frame.recovered);
-    this.#requests.live(this.#link);
-    this.#outgoing.live(this.#link, frame.limits);
+    this.#requests.live(link);
+    this.#outgoing.live(link, frame.limits);
+    this.#onState.tell('live', '');
+    this.#resumed(link, frame);
   }
 
-  #resumed(recovered) {
-    this.#onResumed.tell(recovered);
+  // The session is live, or lives on in a new epoch: the replay starts after `cursor`.
+  #resumed(link, { cursor, recovered }) {
+    this.#incoming.live(link, cursor);
     this.#watching.live(recovered);
-  }
-
-  #broken(ending) {
-    this.#link = null;
-    this.#incoming.broken();
-    this.#outgoing.broken();
-    this.#requests.broken();
-    clearTimeout(this.#refreshing);
-    this.#refreshing = null;
-    if (this.#liveAt !== null && performance.now() - this.#liveAt >= HELD_MS) this.#failures = 0;
-    this.#liveAt = null;
-    return ending;
-  }
-
-  // What an ending says about coming again.
-  #judge(ending) {
-    this.#notBefore = performance.now() + Math.max(ending.retryAfterMs, jitter(this.#failures, RECONNECT_CAP_MS));
-    this.#mayNotBefore = performance.now() + ending.retryAfterMs;
-    this.#failures += 1;
-    if (!stops(ending)) return;
-    const error = stopOf(ending);
-    // A new token is what an expired one needs; one that is expired as well says that there is none.
-    const again = error instanceof TokenExpired && typeof this.#token === 'function' && !this.#expired;
-    if (again) this.#expired = true;
-    else this.#end(error);
-  }
-
-  // Waits until it may try again.
-  async #turn() {
-    if (this.#overflowed) {
-      this.#overflowed = false;
-      this.#notBefore = 0;
-      await this.#incoming.room();
-    }
-    while (this.#stopError === undefined) {
-      const wait = this.#notBefore - performance.now();
-      if (!this.#page.offline && wait <= 0) return;
-      let timer;
-      await new Promise((resolve) => {
-        this.#wake = resolve;
-        if (!this.#page.offline) timer = setTimeout(resolve, Math.min(wait, TIMER_MAX_MS));
-      });
-      clearTimeout(timer);
-    }
-  }
-
-  // The network is back, or somebody looks at the page again.
-  #nudge() {
-    this.#failures = 0;
-    this.#notBefore = Math.min(this.#notBefore, this.#mayNotBefore);
-    this.#link?.check(CHECK_MS);
-    this.#wake?.();
+    this.#onResumed.tell(recovered);
   }
 
   #take(frame) {
@@ -1623,70 +1781,49 @@ class Client {
       case 'presence':
         this.#watching.pushed(frame);
         break;
-      case 'session': {
-        const { event, session, device, platform } = frame;
-        this.#onSession.tell({ event, session, device, platform });
+      case 'session':
+        this.#onSession.tell(sessionOf(frame));
         break;
-      }
       case 'resync':
-        this.#incoming.live(this.#link, frame.cursor);
-        this.#resumed(frame.recovered);
+        this.#resumed(this.#upkeep.link, frame);
         break;
       case 'token_expiring':
         this.#refresh(REFRESH_TRIES);
         break;
-      // `going_away` needs nothing: the close that follows says when to come again. Unknown pushes are of newer gateways.
+      // `going_away` needs nothing: the close that follows says when to come again. Others are of newer gateways.
     }
   }
 
   #answered(frame) {
     if (frame.id?.startsWith('s')) this.#outgoing.answered(frame);
     else if (frame.id) this.#requests.answered(frame);
-    // Only an ack has no id and may be refused.
-    else if (frame.type === 'error' && frame.code !== 400) this.#incoming.ackRefused();
+    // Of what has no id only an ack can be refused, and for now.
+    else if (frame.code === 503 || frame.code === 20604) this.#incoming.ackRefused();
   }
 
   async #refresh(tries) {
-    if (typeof this.#token === 'string') return;
-    const link = this.#link;
+    const { link } = this.#upkeep;
     try {
-      await this.#requests.ask('refresh', { token: await this.#freshToken() });
+      const token = await this.#upkeep.token();
+      if (this.#upkeep.link === link) await this.#requests.ask('refresh', { token });
     } catch (error) {
-      if (this.#link !== link || link === null) return;
+      if (this.#upkeep.link !== link) return;
       this.#fault(error);
       if (tries > 1) this.#refreshing = setTimeout(() => this.#refresh(tries - 1), REFRESH_PAUSE_MS);
     }
   }
 
-  #overflow() {
-    this.#overflowed = true;
-    this.#link?.abandon('too many messages wait to be handled');
+  #broken() {
+    clearTimeout(this.#refreshing);
+    this.#incoming.broken();
+    this.#outgoing.broken();
+    this.#requests.broken();
   }
 
-  #unreachable() {
-    this.#end(new Unreachable(503, `nobody answered within ${this.#options.connectS} s`));
-  }
-
-  // Ends for good; null = the app wanted it so.
-  #end(error) {
-    if (this.#stopError !== undefined) return;
-    this.#stopError = error;
-    const why = error ?? new Stopped(1000, 'closed by the app');
-    this.#link?.close();
+  #ended(why) {
     this.#outgoing.stop(why);
     this.#requests.stop(why);
-    this.#incoming.end(error);
-    this.#page?.close();
-    this.#become('stopped');
-    this.#wake?.();
-    this.#first?.reject(why);
-    this.#stopResolve(error);
-  }
-
-  #become(state) {
-    if (this.#state === state) return;
-    this.#state = state;
-    this.#onState.tell(state);
+    this.#incoming.end(why);
   }
 
   #fault(error) {
@@ -1695,10 +1832,8 @@ class Client {
   }
 }
 
-function resolvers() {
-  const made = {};
-  made.promise = new Promise((resolve, reject) => Object.assign(made, { resolve, reject }));
-  return made;
+function sessionOf({ event, session, device, platform }) {
+  return { event, session, device, platform };
 }
 
 export {
@@ -1715,6 +1850,7 @@ export {
   WordBlocked,
   RateLimited,
   InboxFull,
+  ListFull,
   TooLarge,
   Deactivated,
   Unavailable,
@@ -1722,6 +1858,7 @@ export {
   QueueFull,
   Unreachable,
   Stopped,
+  Closed,
   TokenInvalid,
   TokenExpired,
   Banned,

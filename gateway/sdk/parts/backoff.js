@@ -10,9 +10,13 @@ export function jitter(attempt, capMs) {
   return Math.random() * Math.min(capMs, BASE_MS * 2 ** Math.min(attempt, 20));
 }
 
+// HTTP statuses that say: not now.
+const LATER_STATUSES = new Set([408, 425, 429]);
+
 // Whether an ending says: do not come again. The ranges of the close codes carry the advice.
 export function stops(ending) {
-  if (ending.status !== null) return ending.status >= 400 && ending.status < 500 && ending.status !== 429;
+  const { status } = ending;
+  if (status !== null) return status >= 400 && status < 500 && !LATER_STATUSES.has(status);
   return (ending.closeCode >= 4500 && ending.closeCode <= 4999) || PROTOCOL_FAULTS.has(ending.closeCode);
 }
 

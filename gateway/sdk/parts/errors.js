@@ -28,6 +28,7 @@ export class CheckRefused extends Refused {}
 export class WordBlocked extends Refused {}
 export class RateLimited extends Refused {}
 export class InboxFull extends Refused {}
+export class ListFull extends Refused {}
 export class TooLarge extends Refused {}
 export class Deactivated extends Refused {}
 
@@ -38,13 +39,25 @@ export class OutcomeUnknown extends GatewayError {}
 // As many sends or questions wait already as may wait.
 export class QueueFull extends GatewayError {}
 // Nobody answered within `connectS`.
-export class Unreachable extends GatewayError {}
+export class Unreachable extends GatewayError {
+  constructor(reason) {
+    super(503, reason);
+  }
+}
 
-// The connection has ended for good: reconnecting cannot help without a person or a new token. `code` is the close code.
+// The client has ended: coming again cannot help without a person or a new token. `closeCode` is the WebSocket's,
+// `until` a ban's end in Unix milliseconds (null = until lifted, or no ban).
 export class Stopped extends GatewayError {
-  constructor(code, reason, more = {}) {
-    super(code, reason, more);
+  constructor(closeCode, reason, more = {}) {
+    super(more.code ?? closeCode, reason, more);
+    this.closeCode = closeCode;
     this.until = more.until ?? null;
+  }
+}
+// The app closed the client, or has not connected it.
+export class Closed extends Stopped {
+  constructor(reason = 'the client is closed') {
+    super(1000, reason);
   }
 }
 export class TokenInvalid extends Stopped {}
@@ -67,6 +80,7 @@ const REFUSALS = new Map([
   [20604, RateLimited],
   [20607, InboxFull],
   [21501, WordBlocked],
+  [25467, ListFull],
   [25469, NotFriends],
   [30016, TooLarge],
   [31029, Deactivated],
@@ -106,7 +120,9 @@ export function refusalOf(reply) {
 
 // The typed error of an ending after which one does not come again.
 export function stopOf(ending) {
-  const code = ending.status === null ? ending.closeCode : (CLOSE_OF_CODE.get(ending.code) ?? ending.status);
-  const kind = STOPS.get(code) ?? Stopped;
-  return new kind(code, ending.reason || 'the gateway closed the connection', { until: ending.until });
+  const { code, status, until } = ending;
+  const closeCode = status === null ? ending.closeCode : (CLOSE_OF_CODE.get(code) ?? status);
+  // A malformed handshake shares the close code of a malformed token.
+  const kind = code === 400 ? Stopped : (STOPS.get(closeCode) ?? Stopped);
+  return new kind(closeCode, ending.reason || 'the gateway closed the connection', { code, until });
 }

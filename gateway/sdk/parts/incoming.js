@@ -1,5 +1,6 @@
 // Messages on their way in: each once, in order, and acked once the app has taken them over.
 
+import { Closed } from './errors.js';
 import { Handlers } from './handlers.js';
 
 // Message ids that are remembered, to know a re-delivery by.
@@ -30,7 +31,10 @@ export class Incoming {
   #iterating = false;
   #wake = () => {};
   #room = null;
-  #ended = undefined;
+  #full = false;
+  #ended = null;
+  // The last entry that was taken over.
+  #over = null;
   #link = null;
   #acks;
   #saves;
@@ -49,9 +53,16 @@ export class Incoming {
     this.duplicates = 0;
   }
 
-  // The place where an earlier life of the app had come to.
+  // The place to resume from: at first, where an earlier life of the app had come to.
   async load() {
-    this.since = (await this.#options.cursors?.load()) ?? null;
+    this.since ??= (await this.#options.cursors?.load()) ?? null;
+    this.#over ??= this.since;
+    return this.since;
+  }
+
+  // The client has begun, or begins again.
+  start() {
+    this.#ended = null;
   }
 
   // A link is live, or goes on in a new epoch; what follows is after `cursor`.
@@ -65,6 +76,7 @@ export class Incoming {
       // All before it was acked by this device: it may be kept at once.
       this.#saves.add(cursor);
       this.since = cursor;
+      this.#over = cursor;
     }
     this.#acks.again();
   }
@@ -76,23 +88,27 @@ export class Incoming {
   // An entry of the inbox has arrived.
   take(frame) {
     if (this.#queue.length >= this.#options.incomingMax) {
+      this.#full = true;
       this.#hooks.full();
       return;
     }
     const cursor = frame.cursor ?? null;
     if (cursor !== null) this.since = cursor;
-    if (this.#known(frame)) {
+    const name = frame.type === 'message' ? frame.mid : `${frame.type} ${frame.mid} ${frame.at}`;
+    if (this.#known(name)) {
       this.duplicates += 1;
       this.#pass(cursor);
     } else {
-      this.#queue.push({ type: frame.type, value: ENTRIES[frame.type](frame), cursor });
+      this.#queue.push({ type: frame.type, name, value: ENTRIES[frame.type](frame), cursor });
       this.#wake();
     }
     if (this.#options.ack === 'received' && cursor !== null) this.#acks.add(cursor);
   }
 
-  // Resolves when half of what may wait has been taken over.
+  // Resolves when, after too many waited, half of what may wait has been taken over.
   async room() {
+    if (!this.#full) return;
+    this.#full = false;
     if (this.#queue.length * 2 <= this.#options.incomingMax) return;
     await new Promise((resolve) => {
       this.#room = resolve;
@@ -124,7 +140,7 @@ export class Incoming {
         else await this.handlers[entry.type].hand(entry.value);
         this.#handled(entry);
       }
-      if (this.#ended) throw this.#ended;
+      if (!(this.#ended instanceof Closed)) throw this.#ended;
     } finally {
       this.#iterating = false;
     }
@@ -136,17 +152,26 @@ export class Incoming {
   }
 
   // Writes what was taken over and not yet told.
-  async flush() {
+  flush() {
     this.#acks.flush();
     this.#saves.flush();
-    await this.#saving;
   }
 
-  // Nothing comes any more; `error` is why, null = the app wanted it so.
-  end(error) {
-    this.#ended = error;
+  // Resolves when the app's hook has kept all that was given to it.
+  saved() {
+    return this.#saving;
+  }
+
+  // Nothing comes any more. What waits is still handed over, unless it was the app that wanted to end.
+  end(why) {
+    this.#ended = why;
+    if (why instanceof Closed) {
+      for (const entry of this.#queue) this.#seen.delete(entry.name);
+      this.#queue = [];
+      this.since = this.#over;
+    }
     this.#wake();
-    this.#room?.();
+    this.#freed();
   }
 
   async #hand() {
@@ -162,7 +187,7 @@ export class Incoming {
   // Waits for an entry; false when none will come, or when it is no longer wanted.
   async #filled(unwanted = () => false) {
     while (this.#queue.length === 0) {
-      if (this.#ended !== undefined || unwanted()) return false;
+      if (this.#ended !== null || unwanted()) return false;
       await new Promise((resolve) => {
         this.#wake = resolve;
       });
@@ -178,13 +203,16 @@ export class Incoming {
   #handled(entry) {
     this.#current = null;
     if (entry.cursor !== null) this.#took(entry.cursor);
-    if (this.#room && this.#queue.length * 2 <= this.#options.incomingMax) {
-      this.#room();
-      this.#room = null;
-    }
+    if (this.#queue.length * 2 <= this.#options.incomingMax) this.#freed();
+  }
+
+  #freed() {
+    this.#room?.();
+    this.#room = null;
   }
 
   #took(cursor) {
+    this.#over = cursor;
     if (this.#options.ack === 'handled') this.#acks.add(cursor);
     this.#saves.add(cursor);
   }
@@ -197,8 +225,7 @@ export class Incoming {
     else this.#took(cursor);
   }
 
-  #known(frame) {
-    const name = frame.type === 'message' ? frame.mid : `${frame.type} ${frame.mid} ${frame.at}`;
+  #known(name) {
     const known = this.#seen.delete(name);
     this.#seen.add(name);
     if (this.#seen.size > SEEN_MAX) this.#seen.delete(this.#seen.values().next().value);

@@ -4,8 +4,6 @@ const SUBPROTOCOL = 'gateway.v1';
 const BEARER = 'gateway.bearer.';
 const PATH = '/v1/connect';
 
-// From the first byte to the welcome.
-const OPEN_MS = 10_000;
 // The longest wait for the answer to a keepalive's ping.
 const PONG_MS = 20_000;
 
@@ -59,13 +57,14 @@ export class Link {
   #heartbeatMs;
   #ended = false;
 
+  // `heartbeatS` null = as the gateway says; `attemptS` from here to the welcome.
   // `hooks` has welcome(frame), frame(frame) and end(ending); end is called once, and nothing after it.
-  constructor(socket, authentication, heartbeatS, hooks) {
+  constructor(socket, authentication, { heartbeatS, attemptS }, hooks) {
     this.#socket = socket;
     this.#hooks = hooks;
     this.#heartbeatMs = heartbeatS === null ? null : heartbeatS * 1000;
     this.live = false;
-    this.#timer = setTimeout(() => this.abandon('no welcome in time'), OPEN_MS);
+    this.#timer = setTimeout(() => this.abandon('no welcome in time'), attemptS * 1000);
     socket.onopen = () => authentication && this.say(authentication);
     socket.onmessage = (event) => this.#take(event.data);
     // What an error event means is in the close event that follows it.
@@ -74,14 +73,14 @@ export class Link {
   }
 
   // Begins to connect. `asked` is device, platform and since, each absent where there is none.
-  static async open(address, token, asked, heartbeatS, hooks) {
+  static async open(address, token, asked, times, hooks) {
     const kind = await socketClass();
     const url = new URL(address);
     for (const [name, value] of Object.entries(asked)) url.searchParams.set(name, value);
     const named = SUBPROTOCOL_NAME.test(token);
     const protocols = named ? [SUBPROTOCOL, BEARER + token] : [SUBPROTOCOL];
     const authentication = named ? null : JSON.stringify({ type: 'auth', token, ...asked });
-    return new Link(new kind(url.href, protocols), authentication, heartbeatS, hooks);
+    return new Link(new kind(url.href, protocols), authentication, times, hooks);
   }
 
   // Writes one frame; a link that has just ended takes it without a word, its end tells.

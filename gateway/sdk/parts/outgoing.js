@@ -1,6 +1,6 @@
 // Messages on their way out: a bounded queue, one lane a recipient, and repeats until the outcome is known.
 
-import { OutcomeUnknown, QueueFull, TooLarge, Unavailable, refusalOf } from './errors.js';
+import { Closed, OutcomeUnknown, QueueFull, TooLarge, Unavailable, refusalOf } from './errors.js';
 import { Pace, jitter } from './backoff.js';
 
 const REPEAT_CAP_MS = 5_000;
@@ -37,7 +37,7 @@ export class Outgoing {
   #pausedUntil = 0;
   #timer = null;
   #timerAt = 0;
-  #stopped = null;
+  #stopped = new Closed('not connected: call connect() first');
 
   // `options`: queueMax, inFlight, answerS, sendS.
   constructor(options) {
@@ -87,7 +87,11 @@ export class Outgoing {
     this.#out.clear();
   }
 
-  // Nothing will be sent any more.
+  // The client has begun; until then, and after `stop`, nothing is taken.
+  start() {
+    this.#stopped = null;
+  }
+
   stop(error) {
     this.broken();
     this.#stopped = error;

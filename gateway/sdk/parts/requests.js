@@ -1,6 +1,6 @@
 // Commands that are answered by `ok`: asked again on the next link when one breaks, because each may be repeated.
 
-import { OutcomeUnknown, QueueFull, Unavailable, refusalOf } from './errors.js';
+import { Closed, OutcomeUnknown, QueueFull, Unavailable, refusalOf } from './errors.js';
 import { jitter } from './backoff.js';
 
 const ASK_AGAIN_CAP_MS = 2_000;
@@ -10,7 +10,7 @@ export class Requests {
   #open = new Map();
   #link = null;
   #numbered = 0;
-  #stopped = null;
+  #stopped = new Closed('not connected: call connect() first');
 
   // `options`: queueMax, answerS.
   constructor(options) {
@@ -39,6 +39,11 @@ export class Requests {
   broken() {
     this.#link = null;
     for (const entry of this.#open.values()) clearTimeout(entry.pause);
+  }
+
+  // The client has begun; until then, and after `stop`, nothing is taken.
+  start() {
+    this.#stopped = null;
   }
 
   stop(error) {

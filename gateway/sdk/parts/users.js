@@ -1,31 +1,38 @@
 // Names and avatars: asked of a provider, kept for a while.
 
+import { within } from './backoff.js';
+import { QueueFull } from './errors.js';
 import { Handlers } from './handlers.js';
 
 const INFOS_A_CALL = 20;
 const KEPT_MAX = 1_000;
 const LIFETIME_MS = 600_000;
+// Users that may wait for an answer; and how long a provider may take.
+const WAITING_MAX = 10_000;
+const FETCH_MS = 15_000;
 // Somebody unknown may register at any time.
 const UNKNOWN_LIFETIME_MS = 30_000;
 
 export class Users {
+  #gateway;
   #provider;
   #kept = new Map();
   #asking = new Map();
   #batch = null;
 
   constructor(ask, fault) {
-    this.#provider = async (users) => {
+    this.#gateway = async (users) => {
       const reply = await ask('user.get', { users });
       return reply.users.map(({ avatar_url: avatarUrl, ...info }) => ({ ...info, avatarUrl }));
     };
+    this.#provider = this.#gateway;
     this.handlers = new Handlers(fault);
   }
 
-  // `provider` is an async function from at most 20 ids to a list of `{user, name, avatarUrl, …}`, unknown ones left out.
+  // `provider` is an async function from at most 20 ids to a list of `{user, name, avatarUrl, …}`, unknown ones left
+  // out; null = the gateway again. What the one before is still asked for is not kept.
   setProvider(provider) {
-    if (typeof provider !== 'function') throw new TypeError('a provider must be a function');
-    this.#provider = provider;
+    this.#provider = provider ?? this.#gateway;
     this.#kept.clear();
   }
 
@@ -56,13 +63,15 @@ export class Users {
   }
 
   // Asks anew, whatever is kept; those who ask for one user at the same time share an answer.
-  refresh(user) {
+  async refresh(user) {
     const asked = this.#asking.get(user);
     if (asked) return asked;
+    if (this.#asking.size >= WAITING_MAX) throw new QueueFull(503, `${WAITING_MAX} users are asked for already`);
     if (!this.#batch || this.#batch.users.length >= INFOS_A_CALL) this.#begin();
     const { users, answer } = this.#batch;
     users.push(user);
-    const info = answer.then((found) => this.#learn(user, found.get(user) ?? null));
+    const provider = this.#provider;
+    const info = answer.then((found) => this.#learn(user, found.get(user) ?? null, provider === this.#provider));
     this.#asking.set(user, info);
     const done = () => this.#asking.delete(user);
     info.then(done, done);
@@ -74,13 +83,14 @@ export class Users {
     const batch = { users: [] };
     batch.answer = Promise.resolve().then(async () => {
       if (this.#batch === batch) this.#batch = null;
-      const infos = await this.#provider([...batch.users]);
+      const infos = await within(FETCH_MS, this.#provider([...batch.users]), 'the provider of user info did not answer');
       return new Map(infos.map((info) => [info.user, info]));
     });
     this.#batch = batch;
   }
 
-  #learn(user, info) {
+  #learn(user, info, current) {
+    if (!current) return info;
     const before = this.#kept.get(user);
     this.#kept.delete(user);
     this.#kept.set(user, { info, until: Date.now() + (info ? LIFETIME_MS : UNKNOWN_LIFETIME_MS) });
