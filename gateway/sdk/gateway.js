@@ -700,7 +700,8 @@ class Watching {
 
   #learn({ user, online, last_seen: lastSeen, platforms, version }, quiet = false) {
     const known = this.#known.get(user);
-    if (known && version <= known.version) return;
+    // The same version may say something else: who blocks this user is told as offline from then on.
+    if (known && version < known.version) return;
     const state = { user, online, lastSeen, platforms, version };
     this.#known.set(user, state);
     const same = known && known.online === online && String(known.platforms) === String(platforms);
