@@ -9,6 +9,7 @@ from typing import Any
 import structlog
 
 from gateway.core.session import Gate
+from gateway.store import epochs
 from gateway.store import keys as names
 from gateway.store.call import Call
 from gateway.store.errors import StoreError
@@ -23,6 +24,12 @@ from gateway.store.turns import Turns
 
 log = structlog.get_logger(__name__)
 
+
+SETTLE_S = 0.5
+"""How often the topology is looked at while a link is away, where another server may have taken over."""
+
+SENTINELS_S = 2.0
+"""How often sentinels are asked while all is well: a master that they cannot reach does not know of its successor."""
 
 ANSWERS_A_TURN = 4
 """Admins' calls whose waiting tasks are woken in one turn of the loop: what each does then holds up the relays."""
@@ -76,6 +83,7 @@ class Bus:
         self._turns = Turns(ANSWERS_A_TURN)
         self._barrier = 0
         self._settling: asyncio.Task[None] | None = None
+        self._looked_at = 0.0
         self._closed = False
 
     # Commands, by place.
@@ -185,7 +193,7 @@ class Bus:
             await each.close()
 
     def _connections(self) -> Sequence[Pipeline]:
-        return self.links if self._storing is self.links else (*self.links, *self._storing)
+        return self.links if self._storing is self.links else (*self._storing, *self.links)
 
     def rename(self, incarnation: str) -> None:
         """Goes on as another incarnation: every link is rebuilt, subscribed to the new channels."""
@@ -240,10 +248,19 @@ class Bus:
 
     def tick(self, now: float) -> None:
         """Deadlines and probes; ``now`` is the event loop's time."""
-        if self._generation not in (-1, self.topology.generation):
+        if self._generation not in (-1, self.topology.generation) or self._doubtful(now):
+            self._looked_at = now
             self._settle_soon(None)
         for each in self._connections():
             each.tick(now)
+
+    def _doubtful(self, now: float) -> bool:
+        """Whether it is time to ask who the masters are."""
+        address = self.topology.address
+        if not address.moves:
+            return False
+        away = not all(link.up for link in self.links)
+        return (away or bool(address.sentinels)) and now - self._looked_at > (SETTLE_S if away else SENTINELS_S)
 
     def _partitions(self, index: int) -> list[int]:
         return [place for place in range(self.keys.partitions) if self._owner[place] == index]
@@ -277,6 +294,7 @@ class Bus:
             master.endpoint,
             self.times,
             channels=channels,
+            on_subscribed=lambda link: epochs.settle(self.keys, sorted(partitions), link.ask),
             probe_channel=self._probe_channel(index),
             on_push=self._received,
             on_control=lambda payload: self.on_control(payload),

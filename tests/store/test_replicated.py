@@ -13,7 +13,7 @@ from gateway.store.replicated import ReplicatedPipeline, Replication
 from gateway.store.topology import parse
 from tests.proxy import Proxy
 from tests.replicas import BINARIES, followed
-from tests.servers import Server, redis7_binary, valkey_binary
+from tests.servers import Server, redis7_binary
 from tests.store.acts import asked
 from tests.store.links import frozen, quick
 from tests.waiting import eventually
@@ -150,7 +150,7 @@ async def test_a_read_of_what_another_connection_wrote_is_covered_too(binary: Ca
 
 
 async def test_a_break_makes_unknown_what_was_written_and_refuses_what_was_not() -> None:
-    async with followed(valkey_binary()) as pair, Proxy(pair.master.url) as front:
+    async with followed(redis7_binary()) as pair, Proxy(pair.master.url) as front:
         async with piped(front.url) as (pipeline, told):
             pair.way.pause(to_server=False)
             pipeline.post(("INCR", "n"), told.put, "written")
@@ -166,7 +166,7 @@ async def test_a_break_makes_unknown_what_was_written_and_refuses_what_was_not()
 
 
 async def test_a_frozen_master_is_given_up_with_what_waits_for_it() -> None:
-    async with followed(valkey_binary()) as pair, piped(pair.master.url, SHORT, timeout_s=0.3) as (pipeline, told):
+    async with followed(redis7_binary()) as pair, piped(pair.master.url, SHORT, timeout_s=0.3) as (pipeline, told):
         with frozen(pair.master):
             pipeline.post(("INCR", "n"), told.put, "written")
             await eventually(lambda: pipeline._waiting)
@@ -196,7 +196,7 @@ async def test_neither_a_replica_nor_a_user_who_may_not_wait_is_connected_to() -
 
 
 async def test_a_mark_that_cannot_be_written_leaves_nothing_said_to_be_replicated() -> None:
-    async with followed(valkey_binary()) as pair, piped(pair.master.url) as (pipeline, _):
+    async with followed(redis7_binary()) as pair, piped(pair.master.url) as (pipeline, _):
         pipeline._mark = ("SET",)
         assert isinstance(await asked(pipeline, "INCR", "n"), OutcomeUnknown)
         pipeline._mark = ("SET", "mark", "")
