@@ -90,6 +90,8 @@ class Client:
         in_flight: int = 1,
         incoming_max: int = 10_000,
     ) -> None:
+        if not url.startswith(("ws://", "wss://")):
+            raise ValueError(f"url: {url} must begin with ws:// or wss://")
         if not 0 < send_s <= 540:
             raise ValueError("send_s: a gateway recognises a repeat for ten minutes, so at most 540")
         if ack not in ("handled", "received"):

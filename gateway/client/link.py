@@ -13,7 +13,7 @@ from urllib.parse import urlencode, urlsplit
 
 import orjson
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
+from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 
 from gateway.client.errors import TooLarge, Unreadable
 from gateway.protocol import PATH, SUBPROTOCOL
@@ -203,7 +203,7 @@ async def open_link(url: str, token: str, *, tls: ssl.SSLContext | None, attempt
         ) from error
     except ssl.SSLCertVerificationError as error:
         raise NotOpened(f"{host} is not trusted: {error.verify_message}") from error
-    except (OSError, InvalidHandshake, InvalidURI, TimeoutError, Unreadable) as error:
+    except (OSError, WebSocketException, TimeoutError, Unreadable) as error:
         raise NotOpened(_short(error)) from error
     if welcome.get("type") != "welcome":
         socket.transport.abort()

@@ -206,3 +206,5 @@ def test_settings_that_make_no_sense_are_refused() -> None:
         Client("ws://localhost", "token", send_s=600)
     with pytest.raises(ValueError, match="handled"):
         Client("ws://localhost", "token", ack="never")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="ws://"):
+        Client("http://localhost", "token")
