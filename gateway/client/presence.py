@@ -49,10 +49,16 @@ class Watched:
         wanted = [users] if isinstance(users, str) else list(dict.fromkeys(users))
         found: dict[str, Presence] = {}
         for batch in _batches(wanted):
-            answer = await self._ask("watch", users=batch)
-            for user in batch:
-                self._known.setdefault(user, None)
-            self._learn(answer["users"])
+            new = [user for user in batch if user not in self._known]
+            # Before the answer: a change may come right behind it, in the same turn of the loop.
+            self._known |= dict.fromkeys(new)
+            try:
+                answer = await self._ask("watch", users=batch)
+            except BaseException:
+                for user in new:
+                    self._known.pop(user, None)
+                raise
+            self._learn(answer["users"], quiet=True)
             for user in batch:
                 presence = self._known.get(user)
                 if presence is not None:
@@ -101,7 +107,8 @@ class Watched:
                 except GatewayError as error:
                     self._fault(error)
 
-    def _learn(self, found: Iterable[Any]) -> None:
+    def _learn(self, found: Iterable[Any], *, quiet: bool = False) -> None:
+        """``quiet``: who asked has it from the answer."""
         for each in found:
             presence = Presence(*(each[name] for name in Presence.__struct_fields__))
             before = self._known.get(presence.user)
@@ -110,7 +117,7 @@ class Watched:
                 continue
             self._stale.discard(presence.user)
             self._known[presence.user] = presence
-            if before is None or _shown(before) != _shown(presence):
+            if not quiet and (before is None or _shown(before) != _shown(presence)):
                 self._changed(presence)
 
 
