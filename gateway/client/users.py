@@ -25,7 +25,7 @@ FETCHES_MAX = 4
 """Batches on their way at once."""
 
 WAITING_MAX = 10_000
-FETCH_S = 15.0
+FETCH_S = 30.0
 """A provider that takes longer has failed."""
 
 
