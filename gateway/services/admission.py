@@ -21,6 +21,7 @@ from gateway.services.inbox import Inbox
 from gateway.services.leases import forget_sessions
 from gateway.services.outbox import LOGGED_OUT, OFFLINE
 from gateway.services.presence import Watching
+from gateway.services.rivals import forget_dead
 from gateway.store import accounts, messages, sessions
 from gateway.store.errors import StoreError
 
@@ -113,7 +114,7 @@ class Admission:
         session.expires_at = claims.expires_at
         session.jti = claims.jti
 
-    def _connect(self, session: Session) -> None:
+    def _connect(self, session: Session, *, again: bool = False) -> None:
         settings = self._context.settings.live
         since = messages.parse_cursor(session.since) if session.since is not None else None
         known = None
@@ -132,10 +133,11 @@ class Admission:
                 retention_ms=settings.retention_ms,
             ),
             self._connected,
-            session,
+            (session, again),
         )
 
-    def _connected(self, session: Session, reply: Any) -> None:
+    def _connected(self, context: tuple[Session, bool], reply: Any) -> None:
+        session, again = context
         session.settle()
         if session.state is not State.JOINING:
             # Its socket closed, or a drop cut it, while `connect` was under way; `leave` has posted the disconnect.
@@ -147,11 +149,27 @@ class Admission:
             self._refuse(session, Refusal(Code.STORE_UNAVAILABLE, AWAY, retry_after_ms=refusals.RETRY_AFTER_MS))
         elif reply[0] == Code.NO_SUCH_USER and self._context.config.auto_register:
             self._register(session)
+        elif reply[0] in (Code.REFUSED_DEVICE, Code.TOO_MANY_SESSIONS) and not again:
+            # Rare: a task may look whether those who are in the way are still alive.
+            self._context.spawn(self._connect_over_dead(session, refusals.of_code(reply[0])))
         elif reply[0]:
             code = Code.TOKEN_INVALID if reply[0] == Code.NO_SUCH_USER else reply[0]
             self._refuse(session, refusals.of_code(code, reply[1]))
         else:
             self._admit(session, reply)
+
+    async def _connect_over_dead(self, session: Session, refusal: Refusal) -> None:
+        """Tries once more where sessions of dead nodes were in a newcomer's way."""
+        try:
+            removed = await forget_dead(self._context, session.user)
+        except StoreError as error:
+            removed, refusal = 0, refusals.of_fault(error)
+        if session.state is not State.JOINING:
+            return
+        if removed:
+            self._connect(session, again=True)
+        else:
+            self._refuse(session, refusal)
 
     def _register(self, session: Session) -> None:
         """A first connect with a valid token of an unknown user registers the user."""

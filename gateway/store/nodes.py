@@ -63,12 +63,27 @@ def leases(keys: Keys) -> Call:
 
 
 def parse_leases(reply: Any) -> list[Lease]:
+    return [lease for lease in _pairs(reply) if "." in lease.incarnation and " " not in lease.incarnation]
+
+
+def _pairs(reply: Any) -> list[Lease]:
     if reply and isinstance(reply[0], list | tuple):
         pairs = [(row[0], row[1]) for row in reply]
     else:
         pairs = list(zip(reply[::2], reply[1::2], strict=True))
-    found = [Lease(text(member), int(float(score))) for member, score in pairs]
-    return [lease for lease in found if "." in lease.incarnation and " " not in lease.incarnation]
+    return [Lease(text(member), int(float(score))) for member, score in pairs]
+
+
+def alive(reply: Any, now_ms: int) -> set[str] | None:
+    """The incarnations whose lease goes on, out of what ``leases`` replied.
+
+    Returns:
+        None while nobody's lease counts as ended: the store was away, and nodes have a grace period to renew.
+    """
+    pairs = {lease.incarnation: lease.ends_at for lease in _pairs(reply)}
+    if pairs.get("grace", 0) > now_ms:
+        return None
+    return {incarnation for incarnation, ends_at in pairs.items() if ends_at > now_ms}
 
 
 def time(keys: Keys) -> Call:

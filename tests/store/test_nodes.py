@@ -124,3 +124,17 @@ async def test_a_claim_on_one_does_not_touch_a_name_that_begins_alike(acts: Acts
     assert (await renew(acts, "a.1", "outage", 1)).granted
     await acts.do(nodes.bury(acts.keys, "a.1"))
     assert await members(acts) >= {"a.11", "claim a.11 b.1"}
+
+
+async def test_who_is_alive_and_that_nobody_counts_as_dead_while_there_is_grace(acts: Acts) -> None:
+    async def alive() -> set[str] | None:
+        leases, time = await acts.store.execute_all([nodes.leases(acts.keys), nodes.time(acts.keys)])
+        return nodes.alive(leases, nodes.parse_time(time))
+
+    assert await alive() == set()
+    await renew(acts, "a.1", "first")
+    await renew(acts, "b.1", "first")
+    await end(acts, "b.1")
+    assert await alive() == {"a.1"}
+    await renew(acts, "a.1", "outage")
+    assert await alive() is None
