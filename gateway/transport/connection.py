@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from gateway.core.timers import Timer
     from gateway.transport.listener import Listener
 
+_AT_ONCE_BYTES = 8192
+"""An answer that any kernel takes at once."""
+
 
 class Connection(asyncio.Protocol):
     """The shell around one session; see core.session.Wire for what the session asks of it."""
@@ -342,9 +345,10 @@ class Connection(asyncio.Protocol):
         writes = self.ws.data_to_send()
         if writes:
             # b"" asks for a half-close and comes last; joining would swallow it.
-            transport.write(b"".join(writes))
+            data = b"".join(writes)
+            transport.write(data)
             if writes[-1] == b"":
-                self._end_output(transport)
+                self._end_output(transport, len(data))
         session = self.session
         if session is not None and session.on_drained is not None and not self.blocked_at and not session.outgoing:
             session.drained()
@@ -363,7 +367,7 @@ class Connection(asyncio.Protocol):
 
     # Ending.
 
-    def _end_output(self, transport: asyncio.Transport) -> None:
+    def _end_output(self, transport: asyncio.Transport, size: int) -> None:
         """All is said. Where the peer may still be sending, it is heard out for a moment.
 
         Closing with bytes unread resets the connection, and the peer could lose what was said last.
@@ -372,25 +376,21 @@ class Connection(asyncio.Protocol):
             transport.write_eof()
         else:
             transport.close()
-        self._linger()
+        self._linger(large=self.closing is _ANSWERED and size > _AT_ONCE_BYTES)
 
-    def _linger(self) -> None:
+    def _linger(self, *, large: bool = False) -> None:
         """The socket is gone after close_linger_ms, whether the peer answers or not.
 
-        A file that goes over a slow link may take as long as any other bytes may wait.
+        A file may take as long as any other bytes may wait: an abort would cut it short on a slow link, and how much of
+        it still waits below TLS nobody tells.
         """
-        config, now = self.listener.config, self.listener.clock.now()
-        until = now + config.outbound_age_max_s if self.closing is _ANSWERED else now
-        self.listener.wheel.arm(now + config.close_linger_ms / 1000, self._abort, until)
+        listener, config = self.listener, self.listener.config
+        wait_s = config.outbound_age_max_s if large else config.close_linger_ms / 1000
+        listener.wheel.arm(listener.clock.now() + wait_s, self._abort, None)
 
-    def _abort(self, until: float, now: float) -> None:
-        transport = self.transport
-        if transport is None:
-            return
-        if now < until and transport.get_write_buffer_size():
-            self.listener.wheel.arm(now + self.listener.config.close_linger_ms / 1000, self._abort, until)
-        else:
-            transport.abort()
+    def _abort(self, _: object, now: float) -> None:
+        if self.transport is not None:
+            self.transport.abort()
 
     # Time.
 

@@ -67,5 +67,4 @@ class File:
 @functools.cache
 def sdk() -> Mapping[str, File]:
     """The JavaScript SDK by request path: one module, and its types."""
-    names = [name for name in ("gateway.js", "gateway.d.ts") if (PACKAGE / "sdk" / name).exists()]
-    return {f"/sdk/{name}": File(PACKAGE / "sdk" / name, FOR_ANY_PAGE) for name in names}
+    return {f"/sdk/{name}": File(PACKAGE / "sdk" / name, FOR_ANY_PAGE) for name in ("gateway.js", "gateway.d.ts")}

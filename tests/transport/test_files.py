@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ssl
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from gateway.transport import files
 from gateway.transport.files import FOR_ANY_PAGE, File
+from tests.certificates import self_signed
 from tests.transport.asking import ask, get
 from tests.transport.conftest import Edge
 from tests.transport.wire import raw_socket
@@ -109,11 +112,17 @@ class TestLimits:
             assert (await client.response()).json == {"code": 0}
             assert await client.ended() == b""
 
-    async def test_a_slow_link_gets_the_whole_file(self, edge: Edge, tmp_path: Path) -> None:
-        # More than the kernel takes at once: the rest waits in this process when the connection is to linger no more.
+    @pytest.mark.parametrize("encrypted", [False, True])
+    async def test_a_slow_link_gets_the_whole_file(self, edge: Edge, tmp_path: Path, encrypted: bool) -> None:
+        # More than the kernel takes at once: the rest waits in this process when other connections would be aborted.
         large = tmp_path / "large.js"
         large.write_bytes(b"0123456789abcdef" * 2**20)
-        async with edge(close_linger_ms=20) as node, raw_socket(node, receive_buffer=4096) as client:
+        settings: dict[str, Any] = {"close_linger_ms": 20}
+        trusting = None
+        if encrypted:
+            settings["tls_cert"], settings["tls_key"] = self_signed(tmp_path)
+            trusting = ssl.create_default_context(cafile=settings["tls_cert"])
+        async with edge(**settings) as node, raw_socket(node, receive_buffer=4096, tls=trusting) as client:
             node.listener.sdk = {"/sdk/large.js": File(large, FOR_ANY_PAGE)}
             client.send(get("/sdk/large.js"))
             started = node.clock.now()

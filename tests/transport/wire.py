@@ -4,6 +4,7 @@ import asyncio
 import base64
 import os
 import socket
+import ssl
 import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -146,7 +147,9 @@ class RawSocket:
 
 
 @asynccontextmanager
-async def raw_socket(node: Node, receive_buffer: int = 0, host: str = "127.0.0.1") -> AsyncIterator[RawSocket]:
+async def raw_socket(
+    node: Node, receive_buffer: int = 0, host: str = "127.0.0.1", tls: ssl.SSLContext | None = None
+) -> AsyncIterator[RawSocket]:
     """A TCP connection; ``receive_buffer`` makes the kernel take little of what nobody reads."""
     raw = socket.socket()
     if receive_buffer:
@@ -154,7 +157,9 @@ async def raw_socket(node: Node, receive_buffer: int = 0, host: str = "127.0.0.1
     raw.setblocking(False)
     await asyncio.get_running_loop().sock_connect(raw, (host, node.listener.port))
     # A small limit, so that the stream stops reading where the test does.
-    reader, writer = await asyncio.open_connection(sock=raw, limit=4096 if receive_buffer else 2**20)
+    reader, writer = await asyncio.open_connection(
+        sock=raw, limit=4096 if receive_buffer else 2**20, ssl=tls, server_hostname=host if tls else None
+    )
     try:
         yield RawSocket(reader, writer)
     finally:
