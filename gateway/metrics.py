@@ -45,6 +45,7 @@ class Metrics:
     gaps: int = _counter("times the event loop stood still for longer than gap_ms")
     leases_lost: int = _counter("times this node found its own lease ended")
     sessions_reclaimed: int = _counter("sessions registered again after a break or a lost lease")
+    sessions_resynced: int = _counter("sessions that went on in a new epoch, all unacked messages sent again")
     sessions_reaped: int = _counter("sessions of dead nodes that this node removed")
     presence_pushed: int = _counter("presence pushes written to watchers")
     store_refused: int = _counter("store calls refused because too many were waiting")

@@ -163,6 +163,7 @@ class Node:
             ord("a"): self.announcing.received,
             ord("d"): self.drops.received,
             ord("e"): self.admission.other_session,
+            ord("r"): self.resync.received,
             ord("s"): self.admission.muted,
             ord("p"): self.watching.received,
             ord("b"): self.watching.received_block,

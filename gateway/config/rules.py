@@ -19,7 +19,7 @@ _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s?#@]+", re.IGNORECASE)
 _NODE_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _APP_KEY = re.compile(r"[A-Za-z0-9_-]+")
 _BODY_DEFAULT = Config().body_bytes_max
-_NETWORK_SCHEMES = ("redis", "rediss", "redis+cluster", "rediss+cluster")
+_NETWORK_SCHEMES = ("redis", "rediss", "redis+cluster", "rediss+cluster", "redis+sentinel", "rediss+sentinel")
 
 
 def is_loopback(host: str) -> bool:
@@ -35,6 +35,9 @@ def _redis_url(config: Config) -> str | None:
         return None
     try:
         url = urlsplit(config.redis_url)
+        if url.scheme in _NETWORK_SCHEMES and url.scheme.endswith("+sentinel"):
+            # Several hosts, which are no part of the standard: the store's own reading tells what is wrong with them.
+            return None if url.netloc and url.path.strip("/") else f"must look like {url.scheme}://host,host/service"
         host, port = url.hostname, url.port
     except ValueError as error:
         return f"is not a URL: {error}"

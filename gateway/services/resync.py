@@ -8,10 +8,10 @@ from typing import Any
 import structlog
 
 from gateway.core.close import Closing
-from gateway.core.session import Session
+from gateway.core.session import START, Session
 from gateway.core.states import State
 from gateway.metrics import METRICS
-from gateway.protocol import codes
+from gateway.protocol import codes, pushes
 from gateway.protocol.codes import Code
 from gateway.services import refusals
 from gateway.services.admission import Admission
@@ -66,6 +66,15 @@ class Resync:
         self._watching.resync(partitions)
         self._context.spawn(self._compare(partitions, self._context.bus.incarnation))
 
+    def received(self, payload: bytes) -> None:
+        """One ``r`` push: the user has a new epoch, found by another session; those of before are reclaimed."""
+        user, _, epoch = payload[1:].partition(b"\n")
+        for session in self._context.hub.of(user.decode()):
+            if session.state is State.LIVE and session.epoch != epoch.decode():
+                session.fence()
+                self._waiting[session.id] = session
+        self._go_on()
+
     def _of(self, session: Session) -> int:
         return self._context.keys.partition(session.user)
 
@@ -119,10 +128,19 @@ class Resync:
                 if reply[4]:
                     # Others took this node for dead and told that the session had ended.
                     self._tell_online(session)
+                if reply[6]:
+                    self._begin_epoch(session, reply[5].decode(), reply[6], reply[2])
                 session.unfence(self._context.clock.now())
                 self._announcing.came(session, messages.parse_id(reply[3]))
                 self._inbox.catch_up(session, messages.parse_id(reply[2]))
         self._go_on()
+
+    def _begin_epoch(self, session: Session, epoch: str, start: bytes, head: bytes) -> None:
+        """What was forwarded says nothing of this epoch's ids: all that is unacked comes again, behind the push."""
+        session.epoch, session.forwarded, session.seen = epoch, messages.parse_id(start), START
+        METRICS.sessions_resynced += 1
+        end = messages.cursor(epoch, messages.parse_id(head))
+        session.reply(pushes.Resync(messages.cursor(epoch, session.forwarded), end, False))
 
     def _tell_online(self, session: Session) -> None:
         session.announced = self._context.bus.incarnation

@@ -34,6 +34,9 @@ class StoreRefused(StoreError):
 UNSETTLED = ("MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN", "READONLY", "LOADING", "MASTERDOWN")
 """Error words by which a server says that it does not serve this slot as it did."""
 
+DEPOSED = ("READONLY", "LOADING", "MASTERDOWN")
+"""Those by which it says that it is no master, or another one than before: its data may be other data from now on."""
+
 _NOT_RUN = ("OOM", "NOREPLICAS", "MISCONF", "BUSY", "NOAUTH", *UNSETTLED)
 
 _MIDWAY = " on @user_function:"

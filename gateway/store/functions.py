@@ -19,6 +19,7 @@ FILES = (
     "presence",
     "messages",
     "recalls",
+    "epochs",
     "sessions",
     "friends",
     "drops",

@@ -174,6 +174,10 @@ class Keys:
         """One of the directories ``bans``, ``deactivated``, ``users``, ``muted``, ``online``."""
         return f"{self._prefixes[partition]}{name}"
 
+    def epoch(self, partition: int) -> str:
+        """Under which replication id the partition was last served, and the id of its epoch."""
+        return f"{self._prefixes[partition]}epoch"
+
     def todo(self, partition: int) -> str:
         """Intents of what touches two partitions."""
         return f"{self._prefixes[partition]}todo"

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
 from gateway.store.endpoint import Endpoint
-from gateway.store.pipeline import Callback, LinkTimes, Pipeline, resolve
+from gateway.store.pipeline import Callback, LinkTimes, Part, Pipeline, resolve
 
 SUBSCRIBE_BATCH = 1000
 """Channels subscribed to at a time after a (re)connect; each batch has a deadline of its own."""
@@ -28,6 +28,7 @@ class Link(Pipeline):
         probe_channel: a channel of this node on this server, for the probe.
         on_push: called with the channel kind's payload of every message.
         on_control: called with every message of a plain channel, where people write; None = ``on_push`` as well.
+        on_subscribed: awaited before it is up; what this raises ends the connection, and another one is made.
         options: those of every pipeline; ``on_up`` is called when it is subscribed, too.
     """
 
@@ -40,6 +41,7 @@ class Link(Pipeline):
         probe_channel: str,
         on_push: Callable[[bytes], None],
         on_control: Callable[[bytes], None] | None = None,
+        on_subscribed: Callable[[Link], Awaitable[None]] | None = None,
         **options: Any,
     ) -> None:
         super().__init__(endpoint, times, **options)
@@ -47,6 +49,7 @@ class Link(Pipeline):
         self.probe_channel = probe_channel
         self.on_push = on_push
         self.on_control = on_control
+        self.on_subscribed = on_subscribed
         self.echoed = False
         self._probe_token = b""
         self._probe_sent_at = 0.0
@@ -115,6 +118,8 @@ class Link(Pipeline):
                 async with self._in_time():
                     await self._subscribe_all(missing[start : start + SUBSCRIBE_BATCH])
             subscribed.update(missing)
+        if self.on_subscribed is not None:
+            await self.on_subscribed(self)
         self._probe_token = b""
         self._probe_next_at = 0.0
 
@@ -125,11 +130,26 @@ class Link(Pipeline):
 
     async def _subscribe_all(self, wanted: list[tuple[bytes, str]]) -> None:
         self._require_transport()
-        answers = [self._asked((kind, channel), _Subscription(resolve, kind, channel)) for kind, channel in wanted]
-        # One after another would be fewer lines, but an answer that fails must not leave the rest unobserved.
-        for result in await asyncio.gather(*answers, return_exceptions=True):
-            if isinstance(result, BaseException):
-                raise result
+        await _all(self._asked((kind, channel), _Subscription(resolve, kind, channel)) for kind, channel in wanted)
+
+    async def ask(self, commands: Sequence[tuple[Part, ...]]) -> list[Any]:
+        """Runs commands while the link is not up yet, for ``on_subscribed``; they leave in one write.
+
+        Raises:
+            StoreError, TimeoutError: What the first that failed came to.
+        """
+        async with self._in_time():
+            self._require_transport()
+            return await _all(self._asked(command) for command in commands)
+
+
+async def _all(answers: Iterable[asyncio.Future[Any]]) -> list[Any]:
+    # One after another would be fewer lines, but an answer that fails must not leave the rest unobserved.
+    results = await asyncio.gather(*answers, return_exceptions=True)
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+    return results
 
 
 class _Subscription:

@@ -17,7 +17,15 @@ import structlog
 
 from gateway.metrics import METRICS
 from gateway.store.endpoint import Endpoint
-from gateway.store.errors import UNSETTLED, FunctionMissing, OutcomeUnknown, StoreRefused, StoreUnavailable, judge
+from gateway.store.errors import (
+    DEPOSED,
+    UNSETTLED,
+    FunctionMissing,
+    OutcomeUnknown,
+    StoreRefused,
+    StoreUnavailable,
+    judge,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -256,8 +264,12 @@ class Pipeline(asyncio.Protocol):
 
     def _judge(self, refusal: StoreRefused) -> Exception:
         text = str(refusal)
-        if text.partition(" ")[0] in UNSETTLED:
+        word = text.partition(" ")[0]
+        if word in UNSETTLED:
             self._tell(self.on_unsettled, "on_unsettled")
+        if word in DEPOSED and self.up:
+            # After what has been received: the others that were refused are certain not to have been carried out.
+            self._loop.call_soon(self._deposed, self._transport, word)
         fault = judge(text)
         if isinstance(fault, FunctionMissing):
             self._tell(self.on_missing, "on_missing")
@@ -293,6 +305,10 @@ class Pipeline(asyncio.Protocol):
                     fault = StoreUnavailable("the link to Redis broke before the command left")
                 self._answer(callback, context, fault)
         self._lost.set()
+
+    def _deposed(self, transport: asyncio.WriteTransport | None, word: str) -> None:
+        if transport is not None and transport is self._transport:
+            self._break(f"the server is no master now: {word}")
 
     def rebuild(self, reason: str) -> None:
         """Drops the connection, so that it is made and subscribed anew."""

@@ -49,6 +49,7 @@ def _registration(keys: Keys, name: str, session: Session, incarnation: str, *re
             user.inbox,
             user.ack,
             keys.directory(user.partition, "online"),
+            keys.epoch(user.partition),
         ),
         session.user,
         session.id,
@@ -86,10 +87,11 @@ def connect(
 def reclaim(keys: Keys, session: Session, incarnation: str, *, device_policy: str) -> Call:
     """Registers a session again after a break.
 
-    The reply is ``[0, muted, head, broadcast_seen]`` or ``[code, until]``.
+    The reply is ``[0, muted, head, broadcast_seen, anew, epoch, start]`` or ``[code, until]``; ``start`` is empty where
+    the session's epoch goes on.
     """
     return _registration(
-        keys, "reclaim", session, incarnation, device_policy, 0, session.order, "", session.connected_at
+        keys, "reclaim", session, incarnation, device_policy, 0, session.order, session.epoch, session.connected_at
     )
 
 

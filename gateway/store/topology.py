@@ -1,28 +1,55 @@
-"""Which server holds which partition: one server, or the masters of a Redis Cluster."""
+"""Which server holds which partition: one server, the one that sentinels name, or the masters of a Redis Cluster."""
 
 from __future__ import annotations
 
 import ssl
 from typing import Any, NamedTuple
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from gateway.store.endpoint import Endpoint
 from gateway.store.errors import OutcomeUnknown, StoreRefused, StoreUnavailable
 from gateway.store.keys import SLOTS, Keys
 from gateway.store.master import Master
+from gateway.store.sentinel import master_of
 
-SCHEMES = ("redis", "rediss", "unix", "redis+cluster", "rediss+cluster")
+SCHEMES = (
+    "redis",
+    "rediss",
+    "unix",
+    "redis+cluster",
+    "rediss+cluster",
+    "redis+sentinel",
+    "rediss+sentinel",
+)
+SENTINEL_PORT = 26379
+SENTINELS_MAX = 16
 
 
 class Address(NamedTuple):
-    """A Redis URL, taken apart."""
+    """A Redis URL, taken apart.
+
+    Attributes:
+        endpoint: the server, or any node of a cluster; with sentinels what its credentials and TLS are, and the first
+            sentinel's host.
+        sentinels: who is to be asked where the server is; none = it is where ``endpoint`` says.
+        service: what the sentinels call it.
+    """
 
     endpoint: Endpoint
     cluster: bool
+    sentinels: tuple[Endpoint, ...] = ()
+    service: str = ""
+
+    @property
+    def moves(self) -> bool:
+        """Whether another server may take over."""
+        return self.cluster or bool(self.sentinels)
 
     @property
     def shown(self) -> str:
         """The address without its password."""
+        if self.sentinels:
+            return f"{self.service} of the sentinels {', '.join(map(str, self.sentinels))}"
         return str(self.endpoint)
 
 
@@ -30,8 +57,9 @@ def parse(url: str) -> Address:
     """Takes a Redis URL apart.
 
     Args:
-        url: ``redis://``, ``rediss://`` (TLS), ``unix://``, or ``redis+cluster://``, ``rediss+cluster://`` with any
-            one node of the cluster.
+        url: ``redis://``, ``rediss://`` (TLS), ``unix://``; ``redis+cluster://``, ``rediss+cluster://`` with any
+            one node of the cluster; or ``redis+sentinel://``, ``rediss+sentinel://`` with the sentinels, parted by
+            commas, and the service's name as the path.
 
     Raises:
         ValueError: What is wrong with it, without the password.
@@ -39,6 +67,8 @@ def parse(url: str) -> Address:
     parts = urlsplit(url)
     if parts.scheme not in SCHEMES:
         raise ValueError(f"a Redis URL starts with one of {', '.join(scheme + '://' for scheme in SCHEMES)}")
+    if parts.scheme.endswith("+sentinel"):
+        return _read_sentinels(parts)
     username = unquote(parts.username) if parts.username else None
     password = unquote(parts.password) if parts.password else None
     tls = ssl.create_default_context() if parts.scheme.startswith("rediss") else None
@@ -60,6 +90,36 @@ def parse(url: str) -> Address:
         raise ValueError("the port is not a number from 1 to 65535")
     endpoint = Endpoint(parts.hostname or "localhost", port, None, username, password, tls, authorities)
     return Address(endpoint, parts.scheme.endswith("+cluster"))
+
+
+def _read_sentinels(parts: SplitResult) -> Address:
+    """``rediss+sentinel://user:password@host:port,host:port/service?sentinel_password=…``; TLS is for all of them."""
+    userinfo, _, hosts = parts.netloc.rpartition("@")
+    service = unquote(parts.path.strip("/"))
+    if not service or "/" in service:
+        raise ValueError("a sentinel URL names the service: redis+sentinel://host:26379,host:26379/mymaster")
+    username, _, password = map(unquote, userinfo.partition(":"))
+    tls = ssl.create_default_context() if parts.scheme.startswith("rediss") else None
+    options = [option for option in parts.query.split("&") if option]
+    given = [option for option in options if option.startswith("sentinel_password=")]
+    others = "&".join(option for option in options if option not in given)
+    if others and tls is None:
+        raise ValueError(f"a {parts.scheme}:// URL takes no option but sentinel_password")
+    authorities = _read_options(tls, others) if tls is not None and others else None
+    asked_with = unquote(given[0].partition("=")[2]) or None if given else None
+    sentinels = []
+    for each in hosts.split(","):
+        try:
+            host, port = (split := urlsplit(f"//{each}")).hostname, split.port
+        except ValueError:
+            host, port = None, 0
+        if not host or port == 0:
+            raise ValueError("every sentinel is a host, or a host and a port from 1 to 65535")
+        sentinels.append(Endpoint(host, port or SENTINEL_PORT, None, None, asked_with, tls, authorities))
+    if len(sentinels) > SENTINELS_MAX:
+        raise ValueError(f"at most {SENTINELS_MAX} sentinels")
+    server = Endpoint(sentinels[0].host, 0, None, username or None, password or None, tls, authorities)
+    return Address(server, False, tuple(sentinels), service)
 
 
 def _read_options(tls: ssl.SSLContext, query: str) -> str | None:
@@ -98,18 +158,22 @@ class Topology:
         self._endpoints: list[Endpoint] = []
 
     async def discover(self) -> bool:
-        """Reads which master holds which slots.
+        """Reads which master holds which slots, or asks the sentinels for the master.
 
         Returns:
             Whether that differs from what was known.
 
         Raises:
-            StoreUnavailable: No server answers, or the cluster does not cover all slots.
+            StoreUnavailable: No server answers, no sentinel knows the master, or the cluster does not cover all slots.
         """
-        if not self.address.cluster:
-            endpoints, owner = [self.address.endpoint], [0] * self.keys.places
-        else:
+        address = self.address
+        if address.cluster:
             endpoints, owner = await self._cluster_map()
+        else:
+            endpoint = address.endpoint
+            if address.sentinels:
+                endpoint = await master_of(address.service, address.sentinels, endpoint, self.timeout_s)
+            endpoints, owner = [endpoint], [0] * self.keys.places
         if endpoints == self._endpoints and owner == self.owner:
             return False
         old = self.masters

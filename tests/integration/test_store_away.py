@@ -99,11 +99,12 @@ async def _sends(client: Client, to: str, body: str = "again") -> bool:
 
 
 async def test_a_killed_store_that_comes_back_with_its_data_finds_everybody_there(fresh_valkey: Server) -> None:
+    """That it does with all of its data nobody can know: what is unacked comes again, under the same mid."""
     async with two_nodes(fresh_valkey.url, **BRISK) as (a, b):
         alice, bob = await login(a, "alice", "?platform=web&device=d"), await login(b, "bob")
         await bob.ask("watch", users=["alice"])
         assert (await bob.send("alice", "before"))["type"] == "sent"
-        await alice.next("message")
+        before = await alice.next("message")
         fresh_valkey.kill()
         await eventually(lambda: not a.bus.up and not b.bus.up)
         assert await refusal_of_send(alice, 503) == 503
@@ -112,7 +113,9 @@ async def test_a_killed_store_that_comes_back_with_its_data_finds_everybody_ther
         await eventually(lambda: _sends(alice, "bob"))
         await eventually(lambda: _sends(bob, "alice", "after"))
         assert (await bob.next("message"))["body"] == "again"
-        assert (await alice.next("message"))["body"] == "after", "nothing twice"
+        assert (await alice.next("resync"))["recovered"] is False
+        assert (await alice.next("message"))["mid"] == before["mid"]
+        assert (await alice.next("message"))["body"] == "after"
         assert all(each["online"] for each in await everything(bob) if each["type"] == "presence")
         assert len(await a.services.presence.sessions("alice")) == 1
         for client in (alice, bob):

@@ -8,7 +8,7 @@ import pytest
 
 from gateway.store import messages
 from gateway.store.endpoint import Endpoint
-from gateway.store.errors import OutcomeUnknown, StoreRefused, StoreUnavailable
+from gateway.store.errors import DEPOSED, OutcomeUnknown, StoreRefused, StoreUnavailable
 from gateway.store.topology import parse
 from tests.proxy import Proxy
 from tests.servers import Server
@@ -134,8 +134,12 @@ async def test_an_error_reply_says_whether_the_command_ran(
         link._pending.append((lambda _, answer: answers.append(answer), None, 1e18))
         link.data_received(f"-{reply}\r\n".encode())
         assert isinstance(answers[0], kind)
-        assert (told.unsettled, told.missing) == (unsettled, missing)
+        assert (told.unsettled, told.missing, told.downs) == (unsettled, missing, 0)
+        if reply.partition(" ")[0] in DEPOSED:
+            # Whoever says that is no master, or was none: nothing is believed of it before it has been looked at anew.
+            await eventually(lambda: told.downs == 1 and link.up)
         assert await asked(link, "ECHO", "x") == b"x"
+        assert told.downs == (reply.partition(" ")[0] in DEPOSED)
 
 
 async def test_a_function_stopped_midway_by_an_acl_is_an_unknown_outcome(acts: Acts) -> None:

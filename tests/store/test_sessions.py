@@ -302,13 +302,13 @@ async def test_a_reclaimed_session_is_registered_again_as_it_was(acts: Acts) -> 
     place = (await acts.send("alice", "bob"))[1]
     async with acts.watching("bob") as watcher, acts.hearing("bob", NODE) as (ear,):
         # While it was still there nothing changes and nobody hears anything.
-        assert await acts.reclaim(who, NODE) == [0, 1, place, b"0-0", 0]
+        assert await acts.reclaim(who, NODE) == [0, 1, place, b"0-0", 0, who.epoch.encode(), b""]
         assert await watcher.heard() == await ear.heard() == []
         assert sessions.parse_list(await acts.do(sessions.list_of(acts.keys, "bob"))) == before
         # Swept meanwhile, it comes back under the node's new incarnation.
         await acts.disconnect(who, NODE)
         await watcher.heard()
-        assert (await acts.reclaim(who, OTHER))[0::4] == [0, 1]
+        assert (await acts.reclaim(who, OTHER))[0:5:4] == [0, 1]
         [push] = await watcher.said(b"p", pushes.Presence)
         assert push.online
     [after] = sessions.parse_list(await acts.do(sessions.list_of(acts.keys, "bob")))

@@ -61,7 +61,7 @@ local function replay_start(keys, user_epoch, floor, device, since_epoch, since_
 end
 
 -- connect: may a session live, and if so it does from here on.
--- KEYS user, sessions, at (this incarnation's), revoked, inbox, ack, online
+-- KEYS user, sessions, at (this incarnation's), revoked, inbox, ack, online, epoch
 -- ARGS user, session, incarnation, device, platform, issued_at, jti, address, device policy, sessions limit,
 --      since epoch, since id, retention ms, node channel prefix, watch channel
 -- Returns {0, connected_at, epoch, start, head, recovered, muted, order, other devices (1 or 0),
@@ -72,7 +72,7 @@ local function connect(keys, args)
   local user, device, platform, policy = args[1], args[4], args[5], args[9]
   local no = refused(keys[1], keys[4], args[6], args[7], now)
   if no then return no end
-  local record = redis.call('HMGET', keys[1], 'policy', 'epoch', 'muted', 'floor', 'broadcast_seen')
+  local record = redis.call('HMGET', keys[1], 'policy', 'muted', 'broadcast_seen')
   if not record[1] then return {NO_SUCH_USER, 0} end
   local sessions = sessions_of(keys[2])
   local replaced, class = {}, class_of(platform)
@@ -93,23 +93,24 @@ local function connect(keys, args)
     redis.call('SPUBLISH', args[14] .. session.node,
       drop_payload(user, '', 4504, REPLACED, 'a newer login took over', 0, {session.id}, false))
   end
+  local epoch, renewed = renew_epoch(user, keys[1], keys[8], args[14], sessions)
   local session, joined = register_session(keys, args, order, now, sessions)
   redis.call('HSET', keys[1], 'last_login:' .. class, number(order) .. ' ' .. device)
   -- The disconnect of a replaced session will find nothing to remove: its end is told here.
   for _, gone in ipairs(replaced) do publish_session_event(user, args[14], sessions, 'closed', gone) end
   publish_session_event(user, args[14], sessions, 'opened', session)
-  if #before_platforms == 0 or not same_platforms(before_platforms, joined) then
+  if #before_platforms == 0 or renewed or not same_platforms(before_platforms, joined) then
     publish_presence(user, keys[1], args[15], joined, now)
   end
   trim_before(keys[5], keys[1], number(now - tonumber(args[13])) .. '-0')
   if device ~= '' then know_device(keys[6], device, now, tonumber(args[13])) end
   local floor = redis.call('HGET', keys[1], 'floor') or '0-0'
   local head = last_id(keys[5])
-  local start, recovered = replay_start(keys, record[2], floor, device, args[11], args[12], head)
+  local start, recovered = replay_start(keys, epoch, floor, device, args[11], args[12], head)
   -- Whether the user has another device, online or known: only then are sends echoed.
   local known = redis.call('HLEN', keys[6]) - (device ~= '' and 1 or 0)
   local others = (#joined > 1 or known > 0) and 1 or 0
-  return {0, now, record[2], start, head, recovered, record[3] == '1' and 1 or 0, number(order), others, record[5] or '0-0'}
+  return {0, now, epoch, start, head, recovered, record[2] == '1' and 1 or 0, number(order), others, record[3] or '0-0'}
 end
 
 -- Whether a session of the same device, or of the same class where the policy keeps one a class, came after `order`:
@@ -134,8 +135,9 @@ end
 
 -- reclaim: after a break or a freeze a session is registered again. It displaces nobody, and gives way to a session
 -- of its device or class that came later.
--- KEYS and ARGS as connect; ARGS[11] is the order that connect gave it, ARGS[12] its place in the inbox.
--- Returns {0, muted, head, the last broadcast taken, 1 when it had been removed meanwhile} or {code, until}.
+-- KEYS and ARGS as connect; ARGS[11] is the order that connect gave it, ARGS[12] the epoch it has lived in.
+-- Returns {0, muted, head, the last broadcast taken, 1 when it had been removed meanwhile, epoch, start of the replay
+-- where the epoch is another one or ''} or {code, until}.
 local function reclaim(keys, args)
   local now = time_ms()
   local user, id, device, platform, policy, order = args[1], args[2], args[4], args[5], args[9], tonumber(args[11])
@@ -152,13 +154,15 @@ local function reclaim(keys, args)
   local sessions = sessions_of(keys[2])
   if overtaken(keys[1], sessions, id, device, platform, policy, order) then return {REPLACED, 0} end
   local others = without(sessions, id)
+  local epoch, renewed = renew_epoch(user, keys[1], keys[8], args[14], others)
   local session, joined = register_session(keys, args, order, tonumber(args[13]), sessions)
   if #others == #sessions then publish_session_event(user, args[14], others, 'opened', session) end
-  if #sessions == 0 or not same_platforms(sessions, joined) then
+  if #sessions == 0 or renewed or not same_platforms(sessions, joined) then
     publish_presence(user, keys[1], args[15], joined, now)
   end
-  local anew = #others == #sessions and 1 or 0
-  return {0, record[2] == '1' and 1 or 0, last_id(keys[5]), record[5] or '0-0', anew}
+  local anew, start = #others == #sessions and 1 or 0, ''
+  if epoch ~= args[12] then start = replay_start(keys, epoch, '0-0', device, '', '', '0-0') end
+  return {0, record[2] == '1' and 1 or 0, last_id(keys[5]), record[5] or '0-0', anew, epoch, start}
 end
 
 -- refresh: swaps a live session's token. KEYS user, sessions, revoked
