@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -59,10 +60,25 @@ class Followed:
         with self.replica.client() as client:
             client.execute_command("REPLICAOF", "NO", "ONE")
 
+    def come_back(self) -> None:
+        """What was the master is there again, empty, and follows what was its replica."""
+        self.master.restart()
+        with self.master.client() as client:
+            client.execute_command("REPLICAOF", "127.0.0.1", self.replica.url.rpartition(":")[2])
+
     def waits(self) -> int:
         """How many WAITs the master has run."""
         with self.master.client() as client:
             return int(client.info("commandstats").get("cmdstat_wait", {"calls": 0})["calls"])
+
+
+class Address(Proxy):
+    """Where the master is to be found, whichever server that is."""
+
+    def move(self, url: str) -> None:
+        """Another server is it now."""
+        self._target = urlsplit(url)
+        self.cut()
 
 
 @asynccontextmanager

@@ -141,9 +141,9 @@ class Acts:
         )
         return list(await self.do(Call(place, command)))
 
-    async def entries(self, user: str) -> list[messages.Entry]:
+    async def entries(self, user: str, count: int = 1000) -> list[messages.Entry]:
         """The inbox."""
-        return messages.parse_read(await self.do(messages.read(self.keys, user, (0, 0), 1000)))
+        return messages.parse_read(await self.do(messages.read(self.keys, user, (0, 0), count)))
 
     async def inbox(self, user: str) -> list[str]:
         """The mids waiting."""
