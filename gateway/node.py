@@ -271,6 +271,9 @@ class Node:
 
     async def _flush(self) -> None:
         """The last disconnects, and then the lease, leave Redis; what cannot is found by another node's reaper."""
+        if not self.bus.links:
+            # The start failed before there was a link: nothing has been written.
+            return
         done = self._loop.create_future()
 
         def buried(_: object, reply: object) -> None:

@@ -10,6 +10,8 @@ import pytest
 from websockets.exceptions import InvalidStatus
 
 from gateway.node import Node
+from gateway.store.errors import StoreError
+from gateway.store.store import Store
 from tests.integration.fleet import (
     BRISK,
     MovableClock,
@@ -20,7 +22,7 @@ from tests.integration.fleet import (
     two_nodes,
 )
 from tests.integration.raw import RawClient
-from tests.nodes import Client, login, open_socket, running_node
+from tests.nodes import CREDENTIALS, Client, config, login, open_socket, running_node
 from tests.proxy import Proxy
 from tests.servers import Server
 from tests.waiting import eventually
@@ -366,3 +368,13 @@ async def test_nobody_stays_online_under_a_name_that_has_been_reaped(valkey: Ser
             await online(b, "alice", False)
             with valkey.client() as admin:
                 await eventually(lambda: not admin.keys(f"*at:{old}"))
+
+
+async def test_a_start_that_loses_the_store_says_so(valkey: Server) -> None:
+    async with Proxy(valkey.url) as proxy:
+        store = await Store.open(proxy.url, partitions=config().partitions, timeout_s=1.0)
+        node = Node(config(), CREDENTIALS, store)
+        proxy.refuse()
+        with pytest.raises(StoreError):
+            await node.start()
+        await node.abandon()
