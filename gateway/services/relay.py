@@ -225,8 +225,11 @@ def _charge_retry(session: Session, command: commands.Send, now: float) -> None:
     """A retry takes more of the sender's rate, because it searches."""
     if command.key is None:
         raise Refusal(Code.MALFORMED, "$.key: a retry needs the key of the first try")
-    wait = session.bucket.take(RETRY_COST - 1.0, now)
+    bucket = session.bucket
+    wait = bucket.take(min(RETRY_COST, bucket.burst) - 1.0, now)
     if wait > 0.0:
+        # What the command itself took is given back: the one that comes after the wait takes it again.
+        bucket.level += 1.0
         raise Refusal(Code.SENDING_TOO_FAST, "sending too fast", retry_after_ms=int(wait * 1000) + 1)
 
 
