@@ -213,7 +213,8 @@ def ack(
 def parse_id(raw: bytes | str) -> StreamId:
     """A stream id. Raises ValueError for anything else."""
     ms, sequence = (raw.decode() if isinstance(raw, bytes) else raw).split("-")
-    if len(ms) > 20 or len(sequence) > 20 or not (ms.isdecimal() and sequence.isdecimal()):
+    digits = ms + sequence
+    if len(ms) > 20 or len(sequence) > 20 or not (ms.isdecimal() and sequence.isdecimal() and digits.isascii()):
         raise ValueError("not a stream id")
     place = int(ms), int(sequence)
     if max(place) >= 2**64:

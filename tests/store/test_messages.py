@@ -269,7 +269,20 @@ async def test_an_ack_trims_what_has_expired_and_remembers_the_floor(acts: Acts)
 
 def test_a_cursor_is_read_back_and_anything_else_is_none() -> None:
     assert messages.parse_cursor(messages.cursor("6a", (5, 7))) == ("6a", (5, 7))
-    for wrong in ("", ".", "6a", "6a.", "6a.5", "6a.5-", "6a.-7", "6a.5-7-8", "6 a.5-7", "é.5-7", f"6a.{'9' * 21}-0"):
+    for wrong in (
+        "",
+        ".",
+        "6a",
+        "6a.",
+        "6a.5",
+        "6a.5-",
+        "6a.-7",
+        "6a.5-7-8",
+        "6 a.5-7",
+        "é.5-7",
+        "6a.\u0665-7",
+        f"6a.{'9' * 21}-0",
+    ):
         assert messages.parse_cursor(wrong) is None, wrong
 
 
