@@ -18,6 +18,7 @@ from gateway.core.limits import TokenBucket
 from gateway.core.session import Handler, Session, SessionLimits
 from gateway.core.states import State
 from gateway.core.timers import TimerWheel
+from gateway.metrics import METRICS
 from gateway.protocol import codes, pushes
 from gateway.protocol.codes import Code
 from gateway.services.admission import Admission
@@ -270,6 +271,7 @@ class Listener:
             self.give_back(connection)
             answer: Answer | None = self._health(path, request.method)
         elif (crowded := self._crowded(connection, now)) is not None:
+            METRICS.connections_refused += 1
             answer = Answer.of(crowded)
         elif (file := self.sdk.get(path)) is not None:
             answer = file.answer(request)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
 from typing import Literal
 
 import pytest
@@ -11,7 +13,8 @@ from playwright.async_api import Browser, BrowserContext, Page, async_playwright
 
 from gateway.node import Node
 from tests.nodes import running_node
-from tests.servers import Server, chromium_binary
+from tests.servers import Server, chromium_binary, free_ports
+from tests.waiting import eventually
 
 # One browser for all tests: it takes longer to start than most of them.
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -20,11 +23,13 @@ SMUGGLED = "<img src=x onerror=\"document.title='smuggled'\">"
 
 
 class Windows:
-    """Windows of one browser, each with one person's page of the demo."""
+    """Windows of one browser, each with one person's page of the demo; `faults` is what the browser complained of."""
 
     def __init__(self, context: BrowserContext, node: Node) -> None:
         self.context = context
-        self.address = f"http://localhost:{node.listener.port}/demo"
+        self.gateway = f"http://localhost:{node.listener.port}"
+        self.address = f"{self.gateway}/demo"
+        self.faults: list[str] = []
 
     async def open(self, user: str) -> Page:
         """A window in which that person is connected."""
@@ -43,9 +48,13 @@ async def browser() -> AsyncIterator[Browser]:
         await browser.close()
 
 
+def serving(store: Server, port: int = 0) -> AbstractAsyncContextManager[Node]:
+    return running_node(store.url, environment="development", reconnect_spread_ms=100, client_port=port)
+
+
 @pytest_asyncio.fixture(loop_scope="module")
 async def node(valkey: Server) -> AsyncIterator[Node]:
-    async with running_node(valkey.url, environment="development", reconnect_spread_ms=100) as node:
+    async with serving(valkey) as node:
         yield node
 
 
@@ -54,10 +63,11 @@ async def windows(browser: Browser, node: Node) -> AsyncIterator[Windows]:
     """Windows in which nothing may go wrong, least of all against the page's policy."""
     context = await browser.new_context()
     context.set_default_timeout(10_000)
-    faults: list[str] = []
+    windows = Windows(context, node)
+    faults = windows.faults
     context.on("weberror", lambda fault: faults.append(str(fault.error)))
     context.on("console", lambda message: faults.append(message.text) if message.type in ("error", "warning") else None)
-    yield Windows(context, node)
+    yield windows
     await context.close()
     assert faults == []
 
@@ -183,6 +193,38 @@ async def test_a_node_that_drains_and_a_network_that_goes(windows: Windows, node
     await connected(bob)
     await write(alice, "back")
     await shows(bob, "written meanwhile", "back")
+
+
+async def test_a_gateway_that_is_started_again(windows: Windows, valkey: Server) -> None:
+    (port,) = free_ports(1)
+    windows.address = f"http://localhost:{port}/demo"
+    async with serving(valkey, port):
+        alice, bob = await windows.open("alice"), await windows.open("bob")
+    await expect(bob.locator("#state")).not_to_have_text("Connected")
+    await write(bob, "written meanwhile")
+    async with serving(valkey, port):
+        await connected(bob)
+        await connected(alice)
+        await shows(alice, "written meanwhile")
+        await alice.close()
+        await bob.close()
+    assert all("ERR_CONNECTION" in fault or "ERR_EMPTY_RESPONSE" in fault for fault in windows.faults), windows.faults
+    windows.faults.clear()
+
+
+async def test_pages_of_other_origins_get_the_sdk_and_no_tokens(windows: Windows, node: Node) -> None:
+    page = await windows.context.new_page()
+    # Another port of this machine: as near as an origin can be without being the same.
+    await page.goto(f"http://localhost:{node.admin.port}/healthz")
+    module = f"import('{windows.gateway}/sdk/gateway.js').then((sdk) => typeof sdk.Client)"
+    assert await page.evaluate(module) == "function"
+    for options in ("{}", "{ headers: { 'X-Gateway-Demo': '1' } }"):
+        token = f"fetch('{windows.address}/token?user=alice', {options})"
+        assert await page.evaluate(f"{token}.then(() => 'answered', () => 'refused')") == "refused"
+    # Two lines for each of the two; and the admin port has no icon.
+    await eventually(lambda: sum("CORS policy" in fault for fault in windows.faults) == 2)
+    assert all(re.search("CORS policy|ERR_FAILED|401", fault) for fault in windows.faults), windows.faults
+    windows.faults.clear()
 
 
 async def test_the_same_person_in_a_second_window_takes_over(windows: Windows) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from gateway.metrics import METRICS
 from gateway.transport import files
 from gateway.transport.files import FOR_ANY_PAGE, File
 from tests.certificates import self_signed
@@ -91,7 +92,9 @@ class TestLimits:
     async def test_files_count_against_the_rate_of_an_address(self, edge: Edge) -> None:
         async with edge(connect_rate_per_address_s=1, connect_burst_per_address=2) as node:
             statuses = [(await ask(node, get("/sdk/gateway.js"))).status for _ in range(2)]
+            counted = METRICS.connections_refused
             refused = await ask(node, get("/sdk/gateway.js"))
+            assert METRICS.connections_refused == counted + 1
             assert statuses == [200, 200]
             assert (refused.status, refused.json["code"], refused.headers["retry-after"]) == (429, 429, "1")
             assert (await ask(node, get("/healthz"))).status == 200
