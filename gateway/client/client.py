@@ -366,7 +366,9 @@ class Client:
             asyncio.get_running_loop().call_later(wait_s, self._acks.again)
 
     def fault(self, error: Exception) -> None:
-        logger.warning("%s: %s", type(error).__name__, error, exc_info=error)
+        # Where an error of the app's own came from is worth knowing; the client's own say it all.
+        foreign = type(error).__module__ != errors.__name__
+        logger.warning("%s: %s", type(error).__name__, error, exc_info=error if foreign else None)
         self._tell("error", error)
 
     def moved(self, state: State, why: str) -> None:

@@ -201,6 +201,8 @@ _STOPS: dict[int, type[Stopped]] = {
     codes.ORIGIN_REFUSED.code: OriginRefused,
 }
 
+_NAMES = {each.code: each.name.replace("_", " ") for each in codes.CLOSE_CODES}
+
 
 def refusal(answer: Mapping[str, Any]) -> GatewayError:
     """The error that an ``error`` reply stands for."""
@@ -222,4 +224,5 @@ def stop(close_code: int, said: Mapping[str, Any]) -> Stopped:
     """
     # A malformed handshake shares the close code of a malformed token.
     kind = Stopped if said.get("code") == Code.MALFORMED else _STOPS.get(close_code, Stopped)
-    return kind(close_code, said.get("reason") or "closed", code=said.get("code"), until=said.get("until"))
+    reason = said.get("reason") or _NAMES.get(close_code, "closed")
+    return kind(close_code, reason, code=said.get("code"), until=said.get("until"))
