@@ -63,14 +63,20 @@ def _run(arguments: tuple[str, ...], cwd: Path, env: dict[str, str], outputs: li
 
 
 class Program:
-    """A process that goes on; what it writes to stdout and stderr is in ``output``."""
+    """A process that goes on; what it writes to stdout and stderr is in ``output``.
+
+    Attributes:
+        program: what Python runs.
+    """
+
+    program: tuple[str, ...] = ("-m", "gateway")
 
     def __init__(self, *arguments: str, cwd: Path, **env: str) -> None:
         name = "-".join(arguments[:2]).replace("/", "_")
         self._written = cwd / f"{name}.{len(list(cwd.glob('*.out')))}.out"
         with self._written.open("wb") as output:
             self.process = subprocess.Popen(
-                command(*arguments),
+                [sys.executable, *self.program, *arguments],
                 cwd=cwd,
                 env=environment(**env),
                 stdin=subprocess.PIPE,
