@@ -172,6 +172,11 @@ class TestFaults:
             ({"lease_renew_s": "3"}, "GATEWAY_LEASE_RENEW_S: 3 times lease_renew_s (3) must be at most lease_s (8)"),
             ({"lease_s": "12"}, "GATEWAY_LEASE_S: lease_s (12) must be less than drop_wait_s (12)"),
             ({"reconnect_min_ms": "3000"}, "reconnect_max_ms (2000)"),
+            ({"durability": "replicated"}, "replicated needs a redis_url"),
+            (
+                {"durability": "replicated", "redis_url": "redis://x", "replicated_wait_ms": "1000"},
+                "two times replicated_wait_ms (1000) must be less than store_timeout_ms (2000)",
+            ),
             ({"body_bytes_max": "1000000"}, "must be less than frame_bytes_max (163840)"),
             ({"tls_key": "/dev/null/x"}, "there is no file"),
             ({"previous_app_secret": "previously"}, "needs previous_app_secret_until"),

@@ -31,8 +31,7 @@ class Footing(NamedTuple):
 
     def __str__(self) -> str:
         file = f"appendonly yes, appendfsync {self.fsync}" if self.appendonly else "appendonly no"
-        count = "1 replica" if self.replicas == 1 else f"{self.replicas or 'no'} replicas"
-        return f"{self.where}: {count}, {file}, min-replicas-to-write {self.replicas_to_write}"
+        return f"{self.where}: {_counted(self.replicas)}, {file}, min-replicas-to-write {self.replicas_to_write}"
 
 
 async def look(topology: Topology) -> list[Footing]:
@@ -71,8 +70,8 @@ def judge(footing: Footing, replication: Replication | None) -> list[Fault]:
         faults.append(f"{where} has appendonly no: restarted, it comes back empty, and {follow}; set it to yes")
     if replication is not None and replicas < replication.replicas_min:
         faults.append(
-            f"{where} has {replicas or 'no'} replica{'' if replicas == 1 else 's'}, durability = replicated waits for "
-            f"{replication.replicas_min}: sends are stored and answered 504"
+            f"{where} has {_counted(replicas)}, durability = replicated waits for {replication.replicas_min}: "
+            "sends are stored and answered 504"
         )
     return [Fault(fault, fatal=False) for fault in faults]
 
@@ -91,3 +90,7 @@ def remarks(footing: Footing, replication: Replication | None) -> list[str]:
             "while replicas are away"
         )
     return said
+
+
+def _counted(replicas: int) -> str:
+    return "1 replica" if replicas == 1 else f"{replicas or 'no'} replicas"

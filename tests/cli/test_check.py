@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import resource
 import socket
 from pathlib import Path
@@ -9,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.cli.processes import Gateway, run
-from tests.servers import Server
+from tests.replicas import followed
+from tests.servers import Server, redis7_binary
 
 
 def test_faults_of_settings_files_ports_and_store_are_told_in_one_run(tmp_path: Path) -> None:
@@ -117,6 +119,39 @@ def test_what_is_bad_for_a_store_but_not_fatal_is_a_warning(tmp_path: Path, fres
     done = run(*arguments, cwd=tmp_path)
     assert done.returncode == 1
     assert "maxmemory-policy allkeys-lru" in done.stdout
+
+
+def test_how_the_store_keeps_what_it_is_told_is_said(tmp_path: Path, fresh_valkey: Server) -> None:
+    arguments = ("check", "--client-port", "0", "--admin-port", "0", "--redis-url", fresh_valkey.url)
+    with fresh_valkey.client() as client:
+        done = run(*arguments, cwd=tmp_path)
+        footing = "no replicas, appendonly yes, appendfsync always, min-replicas-to-write 0"
+        assert f"info    Redis at {fresh_valkey.url.removeprefix('unix://')}: {footing}" in done.stdout
+        assert "power failure" not in done.stdout
+        client.config_set("appendfsync", "everysec")
+        done = run(*arguments, cwd=tmp_path)
+        assert "info    a power failure may lose about a second of what got `sent`" in done.stdout
+        client.config_set("appendonly", "no")
+        done = run(*arguments, cwd=tmp_path, GATEWAY_DURABILITY="replicated")
+    assert done.returncode == 0
+    warnings = [line for line in done.stdout.splitlines() if line.startswith("warning Redis") and "pubsub" not in line]
+    assert len(warnings) == 2
+    assert "has appendonly no: restarted, it comes back empty, and it has no replica" in warnings[0]
+    assert "has no replicas, durability = replicated waits for 1: sends are stored and answered 504" in warnings[1]
+    assert "with min-replicas-to-write 1 sends are refused (503)" in done.stdout
+
+
+async def test_replicas_are_counted_and_what_a_failover_costs_is_said(tmp_path: Path) -> None:
+    async with followed(redis7_binary()) as pair:
+        with pair.master.client() as client:
+            client.config_set("appendonly", "yes")
+        arguments = ("check", "--client-port", "0", "--admin-port", "0", "--redis-url", pair.master.url)
+        done = await asyncio.to_thread(run, *arguments, cwd=tmp_path)
+        assert "1 replica, appendonly yes" in done.stdout
+        assert "a failover may lose the last of what got `sent`; durability = replicated closes that" in done.stdout
+        done = await asyncio.to_thread(run, *arguments, cwd=tmp_path, GATEWAY_DURABILITY="replicated")
+        assert "a failover may lose" not in done.stdout
+        assert "sends are stored and answered 504" not in done.stdout
 
 
 def test_health_asks_the_gateway_of_the_directory(gateway: Gateway, tmp_path: Path) -> None:
