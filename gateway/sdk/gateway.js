@@ -517,6 +517,7 @@ class Link {
   #hooks;
   #timer = null;
   #pong = null;
+  #pongAt = 0;
   #heardAt = 0;
   #heartbeatMs;
   #ended = false;
@@ -554,11 +555,14 @@ class Link {
 
   // Whether the other side is still there: anything heard within the time will do, else the link has ended.
   check(milliseconds) {
-    if (!this.live || this.#ended) return;
+    const asked = performance.now();
+    // One question at a time, the one that ends first: a later one must not put it off.
+    if (!this.live || (this.#pong !== null && this.#pongAt <= asked + milliseconds)) return;
     this.say('{"type":"ping"}');
     clearTimeout(this.#pong);
-    const asked = performance.now();
+    this.#pongAt = asked + milliseconds;
     this.#pong = setTimeout(() => {
+      this.#pong = null;
       if (this.#heardAt < asked) this.abandon('no answer to a ping');
     }, milliseconds);
   }
@@ -894,6 +898,8 @@ async function within(milliseconds, work, complaint) {
 const REPEAT_CAP_MS = 5_000;
 // A repeat is ten times as dear as a first send, to the gateway's count.
 const REPEAT_COST = 10;
+// With less time than this left a message is not written any more: no answer could come.
+const LAST_MS = 10;
 
 // A UUIDv7: its first 48 bits are the time in milliseconds. It must be unique, not secret.
 function uuid7() {
@@ -945,6 +951,7 @@ class Outgoing {
     this.#count += 1;
     return new Promise((resolve, reject) => {
       Object.assign(entry, { resolve, reject });
+      entry.until = performance.now() + this.#options.sendS * 1000;
       entry.deadline = setTimeout(() => this.#late(entry), this.#options.sendS * 1000);
       if (ephemeral) {
         this.#write(entry);
@@ -1027,6 +1034,10 @@ class Outgoing {
     while (this.#link && lane.out < this.#options.inFlight && lane.waiting.length > 0) {
       const entry = lane.waiting[0];
       const now = performance.now();
+      if (entry.until - now < LAST_MS) {
+        this.#late(entry);
+        continue;
+      }
       if (entry.notBefore > now) {
         this.#later(entry.notBefore - now);
         return true;

@@ -53,6 +53,7 @@ export class Link {
   #hooks;
   #timer = null;
   #pong = null;
+  #pongAt = 0;
   #heardAt = 0;
   #heartbeatMs;
   #ended = false;
@@ -90,11 +91,14 @@ export class Link {
 
   // Whether the other side is still there: anything heard within the time will do, else the link has ended.
   check(milliseconds) {
-    if (!this.live || this.#ended) return;
+    const asked = performance.now();
+    // One question at a time, the one that ends first: a later one must not put it off.
+    if (!this.live || (this.#pong !== null && this.#pongAt <= asked + milliseconds)) return;
     this.say('{"type":"ping"}');
     clearTimeout(this.#pong);
-    const asked = performance.now();
+    this.#pongAt = asked + milliseconds;
     this.#pong = setTimeout(() => {
+      this.#pong = null;
       if (this.#heardAt < asked) this.abandon('no answer to a ping');
     }, milliseconds);
   }

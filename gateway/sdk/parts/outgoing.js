@@ -6,6 +6,8 @@ import { Pace, jitter } from './backoff.js';
 const REPEAT_CAP_MS = 5_000;
 // A repeat is ten times as dear as a first send, to the gateway's count.
 const REPEAT_COST = 10;
+// With less time than this left a message is not written any more: no answer could come.
+const LAST_MS = 10;
 
 // A UUIDv7: its first 48 bits are the time in milliseconds. It must be unique, not secret.
 export function uuid7() {
@@ -57,6 +59,7 @@ export class Outgoing {
     this.#count += 1;
     return new Promise((resolve, reject) => {
       Object.assign(entry, { resolve, reject });
+      entry.until = performance.now() + this.#options.sendS * 1000;
       entry.deadline = setTimeout(() => this.#late(entry), this.#options.sendS * 1000);
       if (ephemeral) {
         this.#write(entry);
@@ -139,6 +142,10 @@ export class Outgoing {
     while (this.#link && lane.out < this.#options.inFlight && lane.waiting.length > 0) {
       const entry = lane.waiting[0];
       const now = performance.now();
+      if (entry.until - now < LAST_MS) {
+        this.#late(entry);
+        continue;
+      }
       if (entry.notBefore > now) {
         this.#later(entry.notBefore - now);
         return true;
