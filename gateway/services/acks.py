@@ -33,6 +33,11 @@ class Acks:
         # By session id, for AGAIN_S after each ack told: the newest that came since, None = none did.
         self._newest: dict[str, Place | None] = {}
 
+    @property
+    def waiting(self) -> int:
+        """Sessions whose next ack has to wait."""
+        return len(self._newest)
+
     def take(self, session: Session, command: commands.Ack, now: float) -> None:
         """The ``ack`` command; one of another epoch is ignored, one beyond what was sent is refused."""
         cursor = messages.parse_cursor(command.cursor)
