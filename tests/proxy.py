@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import random
 import socket
 import struct
 from collections import deque
@@ -71,6 +72,11 @@ class Proxy:
     def cut(self) -> None:
         """Reset every link now (RST, not a polite end); what is held is lost. New links are taken."""
         for pair in list(self._pairs):
+            pair.reset()
+
+    def cut_some(self, chance: random.Random, count: int) -> None:
+        """Reset so many links, whichever chance chooses."""
+        for pair in chance.sample([*self._pairs], min(count, len(self._pairs))):
             pair.reset()
 
     def refuse(self) -> None:
@@ -198,8 +204,9 @@ class _End(asyncio.Protocol):
         self._pair.flush()
 
     def _arrived(self) -> None:
-        self.waiting += self.late.popleft()[1]
-        self._pair.flush()
+        if self.late:
+            self.waiting += self.late.popleft()[1]
+            self._pair.flush()
 
     def connection_lost(self, _exc: Exception | None) -> None:
         self.ended = True
@@ -207,6 +214,7 @@ class _End(asyncio.Protocol):
         self._pair.ended()
 
     def reset(self) -> None:
+        self.late.clear()
         if self.transport is None or self.ended:
             return
         raw = self.transport.get_extra_info("socket")

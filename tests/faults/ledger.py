@@ -1,6 +1,6 @@
 """What a chaos run writes down: every send with its outcome, every handing over, and when who was kept from what.
 
-All times are the run's own monotonic clock, in seconds. What is asked is written down before asking and what is answered
+All times are the run's own monotonic clock, in seconds. What is asked is written down before asking, what is answered
 after the answer, so that the windows of a ban or a block are rather too short than too long.
 """
 
