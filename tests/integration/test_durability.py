@@ -12,7 +12,7 @@ from gateway.metrics import METRICS
 from gateway.node import Node
 from gateway.services.messages import Draft
 from gateway.store.errors import OutcomeUnknown
-from tests.integration.fleet import everything, two_nodes
+from tests.integration.fleet import BRISK, everything, two_nodes
 from tests.nodes import Client, login, running_node
 from tests.proxy import Proxy
 from tests.replicas import BINARIES, Followed, followed
@@ -123,6 +123,30 @@ async def test_a_node_without_its_second_connection_is_not_ready_and_refuses() -
             await eventually(lambda: node.unready() is None)
             assert proxy.accepted == accepted + 2
             await alice.close()
+
+
+async def test_where_redis_refuses_writes_without_replicas_nothing_is_stored_and_sockets_stay() -> None:
+    async with two_people(redis7_binary(), **BRISK) as (pair, a, b, alice, bob):
+        with pair.master.client() as client:
+            client.config_set("min-replicas-max-lag", "1")
+            client.config_set("min-replicas-to-write", "1")
+        with frozen(pair.replica):
+
+            async def refused() -> bool:
+                return (await alice.send("bob", "unknown")).get("code") == 503
+
+            await eventually(refused, 10)
+            assert (await alice.send("bob", "refused"))["code"] == 503
+        for node in (a, b):
+            await eventually(lambda: node.unready() is None)  # noqa: B023
+
+        async def taken() -> bool:
+            return (await alice.send("bob", "taken"))["type"] == "sent"
+
+        await eventually(taken)
+        bodies = [each["body"] for each in await everything(bob)]
+        assert "refused" not in bodies
+        assert bodies[-1] == "taken"
 
 
 async def test_stored_is_the_link_itself_and_costs_one_call_more_than_it(valkey: Server) -> None:
