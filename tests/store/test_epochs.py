@@ -134,7 +134,7 @@ async def test_a_link_settles_epochs_before_it_is_up_and_is_not_up_to_a_replica(
         keys = store.keys
         partitions = [0, 7]
         endpoint = store.topology.masters[0].endpoint
-        settled = {"on_subscribed": lambda link: epochs.settle(keys, partitions, link.ask)}
+        settled: dict[str, Any] = {"on_subscribed": lambda link: epochs.settle(keys, partitions, link.ask)}
         link = link_to(endpoint, **settled)
         link.start()
         await eventually(lambda: link.up)
