@@ -16,7 +16,7 @@ from tests.integration.fleet import BRISK, everything, two_nodes
 from tests.nodes import Client, login, running_node
 from tests.proxy import Proxy
 from tests.replicas import BINARIES, Followed, followed
-from tests.servers import Server, redis7_binary
+from tests.servers import Cluster, Server, redis7_binary
 from tests.store.links import frozen
 from tests.turns import Calls
 from tests.waiting import eventually
@@ -147,6 +147,21 @@ async def test_where_redis_refuses_writes_without_replicas_nothing_is_stored_and
         bodies = [each["body"] for each in await everything(bob)]
         assert "refused" not in bodies
         assert bodies[-1] == "taken"
+
+
+async def test_in_a_cluster_each_master_has_a_second_connection_and_a_mark_of_its_own(cluster: Cluster) -> None:
+    async with running_node(cluster.url, **REPLICATED, role="edge") as node:
+        keys, owner = node.store.keys, node.store.topology.owner
+        alice = await login(node, "alice")
+        for master in range(3):
+            user = next(name for name in map(str, range(100)) if owner[keys.partition(name)] == master)
+            await node.services.tokens.issue(user, None)
+            # These masters have no replicas.
+            assert (await alice.send(user, "hello"))["code"] == 504
+        for server in cluster.servers:
+            with server.client() as client:
+                assert len(client.keys("gw:{*}:mark")) == 1
+        await alice.close()
 
 
 async def test_stored_is_the_link_itself_and_costs_one_call_more_than_it(valkey: Server) -> None:
