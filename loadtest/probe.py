@@ -1,4 +1,4 @@
-"""What a client on the relay path sees while something else keeps the gateway busy.
+"""What an app on the SDK sees of the relay path while something else keeps the gateway busy.
 
 python -m loadtest.probe URL TOKEN USER    pings and relays to itself until it is terminated, then prints the figures
 
@@ -11,12 +11,12 @@ import asyncio
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import orjson
 import uvloop
 
-from loadtest.wire import Wire
+from gateway.client import Client
 
 GAP_S = 0.004
 """Between two probes, as long as they are answered at once."""
@@ -33,32 +33,21 @@ def spread(values: Sequence[float]) -> dict[str, float]:
 
 
 async def _probe(url: str, token: str, user: str) -> None:
-    loop = asyncio.get_running_loop()
-    answered: asyncio.Future[None] = loop.create_future()
     stopped = asyncio.Event()
-    loop.add_signal_handler(signal.SIGTERM, stopped.set)
-
-    def on_text(_: Wire, payload: bytes) -> None:
-        if payload.startswith((b'{"type":"pong"', b'{"type":"sent"')) and not answered.done():
-            answered.set_result(None)
-
-    host, _, port = url.removeprefix("ws://").partition("/")[0].partition(":")
-    _, wire = await loop.create_connection(lambda: Wire(url, token, on_text, lambda _: None), host, int(port))
-    await asyncio.wait_for(wire.opened, DEADLINE_S)
-    print("ready", flush=True)
-    commands = {
-        "pong": b'{"type":"ping","id":"1"}',
-        "relay": b'{"type":"send","id":"1","to":"%s","body":{},"ephemeral":true}' % user.encode(),
-    }
-    took: dict[str, list[float]] = {name: [] for name in commands}
-    while not stopped.is_set():
-        for name, command in commands.items():
-            answered = loop.create_future()
-            started = time.perf_counter()
-            wire.send(command)
-            await asyncio.wait_for(answered, DEADLINE_S)
-            took[name].append((time.perf_counter() - started) * 1000)
-            await asyncio.sleep(GAP_S)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
+    took: dict[str, list[float]] = {"pong": [], "relay": []}
+    async with Client(url, token, answer_s=DEADLINE_S) as client:
+        probes: dict[str, Callable[[], Awaitable[object]]] = {
+            "pong": client.ping,
+            "relay": lambda: client.send(user, {}, ephemeral=True),
+        }
+        print("ready", flush=True)
+        while not stopped.is_set():
+            for name, probe in probes.items():
+                started = time.perf_counter()
+                await probe()
+                took[name].append((time.perf_counter() - started) * 1000)
+                await asyncio.sleep(GAP_S)
     figures = {f"{name}_ms_{point}": value for name in took for point, value in spread(took[name]).items()}
     print(orjson.dumps(figures).decode(), flush=True)
 
