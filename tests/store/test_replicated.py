@@ -165,6 +165,21 @@ async def test_a_break_makes_unknown_what_was_written_and_refuses_what_was_not()
             assert await asked(pipeline, "INCR", "n") == 2, "what was refused was not carried out"
 
 
+@BINARIES
+async def test_a_master_that_is_demoted_meanwhile_makes_what_it_took_unknown(binary: Callable[[], str]) -> None:
+    async with followed(binary()) as pair, piped(pair.master.url) as (pipeline, told):
+        pair.way.pause(to_server=False)
+        pipeline.post(("INCR", "n"), told.put)
+        await eventually(lambda: value(pair.master, "n") == "1")
+        with pair.master.client() as client:
+            client.execute_command("REPLICAOF", "127.0.0.1", pair.replica.url.rpartition(":")[2])
+        await eventually(lambda: told.replies)
+        assert told.kinds == [OutcomeUnknown]
+        # Nothing is taken for replicated, or taken at all, by what is no master any more.
+        await eventually(lambda: not pipeline.up)
+        assert isinstance(await asked(pipeline, "INCR", "n"), StoreUnavailable)
+
+
 async def test_a_frozen_master_is_given_up_with_what_waits_for_it() -> None:
     async with followed(redis7_binary()) as pair, piped(pair.master.url, SHORT, timeout_s=0.3) as (pipeline, told):
         with frozen(pair.master):
