@@ -131,7 +131,7 @@ class Room {
       if (!this.#client) throw new Error('not connected');
       const { mid, sentAt, online } = await this.#client.send(this.#other, text);
       this.#transcript.add({ mid, from: this.#me, to: this.#other, body: text, sentAt });
-      became('', online ? 'delivered' : 'waits for them', sentAt, mid);
+      became('', online ? 'stored, they are online' : 'stored, waits for them', sentAt, mid);
     } catch (error) {
       became('failed', refusal(error, title(this.#other)));
     }

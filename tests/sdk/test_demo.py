@@ -102,7 +102,7 @@ async def test_two_people_chat_and_see_each_other_come_and_go(windows: Windows) 
     await bob.locator("#text").press_sequentially("ye")
     await expect(alice.locator("#typing")).to_have_text("Bob is typing …")
     await write(bob, "yes")
-    await expect(bob.locator(".mine small")).to_contain_text("delivered")
+    await expect(bob.locator(".mine small")).to_contain_text("stored, they are online")
     await shows(alice, "are you there?", "yes")
     await expect(alice.locator("#typing")).to_have_text("")
 
