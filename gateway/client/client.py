@@ -141,23 +141,26 @@ class Client:
             Stopped: refused for good; one of its subclasses says why.
             Unreachable: nobody let this client in for ``connect_s``.
         """
+        begins = self._upkeep.stopped is not None
         if self._acking is None:
             self._acking = asyncio.create_task(self._acks.run())
+        self._incoming.resting = False
         self._start_pump()
         try:
             await self._upkeep.connect(self._connect_s)
         except BaseException:
-            await self.close()
+            if begins:
+                await self.close()
             raise
 
     async def close(self) -> None:
         """Says goodbye. A handler that runs is waited for, unless it is the one that calls."""
-        own = self._pumping is not None and self._pumping is asyncio.current_task()
-        if not own:
-            await self._incoming.quiet(HANDLER_S)
-        if self._pumping is not None and not own:
+        self._incoming.rest()
+        if self._pumping is not None and self._pumping is not asyncio.current_task():
+            await asyncio.wait([self._pumping], timeout=HANDLER_S)
+            if not self._pumping.done():
+                logger.warning("a handler of messages still runs after %g s: it is cancelled", HANDLER_S)
             await _cancelled(self._pumping)
-        self._pumping = None
         if self._acking is not None:
             await _cancelled(self._acking)
             self._acking = None
@@ -331,7 +334,9 @@ class Client:
         self._tell("presence", presence)
 
     def _start_pump(self) -> None:
-        if self._pumping is None and self._acking is not None and self._incoming.handlers[Message] is not None:
+        if self._pumping is not None and not self._pumping.done():
+            return
+        if self._acking is not None and self._incoming.handlers[Message] is not None:
             self._pumping = asyncio.create_task(self._incoming.pump())
 
     # What the link's upkeep tells and asks (upkeep.Owner).

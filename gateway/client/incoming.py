@@ -59,6 +59,7 @@ class Incoming:
         cursor: up to where everything was received.
         duplicates: messages that came again and were not handed over.
         passed_over: pushes not taken because too many waited; those with a place in the inbox come again.
+        resting: whether handlers are to be left alone.
     """
 
     def __init__(self, upkeep: Upkeep, acks: Acks, *, limit: int, ack_when: AckWhen, fault: Fault) -> None:
@@ -75,8 +76,7 @@ class Incoming:
         self._full = False
         self._arrived = asyncio.Event()
         self._seen: OrderedDict[str, None] = OrderedDict()
-        self._idle = asyncio.Event()
-        self._idle.set()
+        self.resting = False
         self._last: _Item | None = None
 
     def welcomed(self, cursor: str) -> None:
@@ -115,23 +115,15 @@ class Incoming:
         self._arrived.set()
 
     async def pump(self) -> None:
-        """Hands everything to the handlers, one at a time and in order, for ever."""
-        while True:
-            item = await self._next()
-            self._idle.clear()
-            try:
-                await self._hand(item)
-                self._done(item)
-            finally:
-                self._idle.set()
+        """Hands everything to the handlers, one at a time and in order, until it is to rest."""
+        while not self.resting and (item := await self._next(lambda: self.resting)) is not None:
+            await self._hand(item)
+            self._done(item)
 
-    async def quiet(self, limit_s: float) -> None:
-        """Waits until no handler runs, or as long as this."""
-        try:
-            async with asyncio.timeout(limit_s):
-                await self._idle.wait()
-        except TimeoutError:
-            logger.warning("a handler of messages still runs after %g s: it is cancelled", limit_s)
+    def rest(self) -> None:
+        """The handler that runs is the last one."""
+        self.resting = True
+        self._arrived.set()
 
     async def next_message(self) -> Message | None:
         """The next message for `async for`; the one before is thereby taken over.
@@ -144,29 +136,22 @@ class Incoming:
         if self._last is not None:
             last, self._last = self._last, None
             self._done(last)
-        while True:
-            item = await self._next_or_end()
-            if item is None:
-                return None
+        while (item := await self._next(lambda: self._upkeep.stopped is not None)) is not None:
             if isinstance(item.received, Message):
                 self._last = item
                 return item.received
             await self._hand(item)
             self._done(item)
+        why = self._upkeep.stopped
+        if why is None or isinstance(why, Closed):
+            return None
+        raise why.with_traceback(None)
 
-    async def _next(self) -> _Item:
+    async def _next(self, over: Callable[[], bool]) -> _Item | None:
+        """What waits longest; None when nothing does and nothing more is wanted."""
         while not self._waiting:
-            self._arrived.clear()
-            await self._arrived.wait()
-        return self._waiting.popleft()
-
-    async def _next_or_end(self) -> _Item | None:
-        while not self._waiting:
-            why = self._upkeep.stopped
-            if isinstance(why, Closed):
+            if over():
                 return None
-            if why is not None:
-                raise why.with_traceback(None)
             self._arrived.clear()
             await self._arrived.wait()
         return self._waiting.popleft()
@@ -226,8 +211,7 @@ class Acks:
 
     def again(self) -> None:
         """What was told last may not have been heard."""
-        if self._newest is None:
-            self._newest = self._told
+        self._newest = self._newest or self._told
         if self._newest is not None:
             self._due.set()
 
@@ -243,7 +227,7 @@ class Acks:
 
     async def flush(self) -> None:
         """Tells now."""
-        cursor, self._newest, self._count = self._newest, None, 0
+        cursor, self._count = self._newest, 0
         self._due.clear()
         self._many.clear()
         if cursor is None:
@@ -258,3 +242,5 @@ class Acks:
         link: Link | None = self._upkeep.link
         if link is not None and link.welcome["device"] is not None:
             await link.tell("ack", cursor=cursor)
+        if self._newest == cursor:
+            self._newest = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import json
+import logging
 import ssl
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -29,6 +30,10 @@ PONG_S = 10.0
 """Silence after a ping that makes a link dead."""
 
 Fields = dict[str, Any]
+
+_frames = logging.getLogger("gateway.client.frames")
+# In its debug lines the library shows the handshake, and in it the token.
+_frames.setLevel(logging.INFO)
 
 
 class NotOpened(Exception):
@@ -114,7 +119,6 @@ class Link:
                     # Seen here, so that it is nobody's fault when who asked has given up.
                     answered.exception()
             self._asked.clear()
-            self.abort()
 
     async def ask(self, type_: str, fields: Mapping[str, Any], answer_s: float) -> Fields:
         """Sends a command and waits for its reply, `error` included.
@@ -185,6 +189,7 @@ async def open_link(url: str, token: str, *, tls: ssl.SSLContext | None, attempt
                 close_timeout=CLOSE_S,
                 ping_interval=None,
                 max_size=FRAME_BYTES_MAX,
+                logger=_frames,
                 # What runs on this machine is never behind the proxy of the environment.
                 proxy=None if _is_loopback(host) else True,
                 ssl=(tls or ssl.create_default_context()) if url.startswith("wss:") else None,

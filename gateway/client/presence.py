@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from gateway.client.errors import GatewayError
+from gateway.client.errors import GatewayError, QueueFull, Stopped
 from gateway.client.link import Fields
 from gateway.protocol.replies import UserPresence
 
@@ -104,7 +104,9 @@ class Watched:
                     answer = await self._ask("watch", users=batch)
                     self._learn(answer["users"])
                     break
-                except GatewayError as error:
+                except Stopped:
+                    return
+                except (GatewayError, QueueFull) as error:
                     self._fault(error)
 
     def _learn(self, found: Iterable[Any], *, quiet: bool = False) -> None:

@@ -98,7 +98,7 @@ class Upkeep:
 
         Raises:
             Stopped: refused for good.
-            Unreachable: no welcome in time; it has ended.
+            Unreachable: no welcome in time; it goes on trying.
         """
         if self._running is None or self._running.done():
             self.stopped = None
@@ -111,11 +111,7 @@ class Upkeep:
             async with asyncio.timeout(connect_s):
                 await self.live()
         except TimeoutError:
-            await self.close()
             raise Unreachable(f"{self._peer.url}: {self._failure}") from None
-        except asyncio.CancelledError:
-            await self.close()
-            raise
 
     async def live(self) -> Link:
         """Waits for a live link.

@@ -23,7 +23,7 @@ from gateway.client import (
     TooLarge,
     Updated,
 )
-from gateway.services.messages import Target
+from gateway.store.recalls import Target
 from tests.client.conftest import Apps
 from tests.waiting import eventually
 

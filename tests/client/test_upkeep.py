@@ -361,3 +361,26 @@ async def test_a_command_that_loses_its_link_has_an_unknown_outcome(apps: Apps) 
         proxy.resume()
         with pytest.raises(OutcomeUnknown):
             await asked
+
+
+async def test_no_log_line_shows_the_token(apps: Apps, caplog: pytest.LogCaptureFixture) -> None:
+    token = await apps.token("alice")()
+    caplog.set_level("DEBUG")
+    async with Client(apps.url(), token) as alice:
+        await alice.ping()
+    with pytest.raises(TokenInvalid):
+        await Client(apps.url(), "a-forged-token").connect()
+    assert token not in caplog.text
+    assert "a-forged-token" not in caplog.text
+
+
+async def test_asking_to_connect_twice_does_not_end_what_is_there(apps: Apps) -> None:
+    async with proxied(apps.node) as (proxy, url):
+        alice = await apps.connected("alice", url=url, connect_s=0.2)
+        await alice.connect()
+        proxy.refuse()
+        await eventually(lambda: alice.state == "waiting")
+        with pytest.raises(Unreachable):
+            await alice.connect()
+        proxy.accept()
+        await eventually(lambda: alice.state == "live")
