@@ -1,0 +1,77 @@
+"""Nodes behind sentinels: the master is killed, or cut off, and they follow to the next."""
+
+from __future__ import annotations
+
+import pytest
+from redis import Redis
+
+from gateway.node import Node
+from gateway.store.errors import StoreUnavailable
+from gateway.store.store import Store
+from tests.integration.fleet import BRISK, everything, two_nodes
+from tests.nodes import login
+from tests.sentinels import SERVICE, Watched, watched
+from tests.servers import Server, free_ports
+from tests.waiting import eventually
+
+
+def follows(node: Node, server: Server) -> bool:
+    """Whether that is the master for the node."""
+    return server.url.endswith(str(node.store.topology.masters[0].endpoint))
+
+
+async def test_a_killed_master_is_followed_and_nothing_with_sent_is_missing() -> None:
+    async with watched() as store, two_nodes(store.url, **BRISK) as (a, b):
+        alice, bob = await login(a, "alice", "?platform=web&device=d"), await login(b, "bob", "?platform=web&device=d")
+        bodies = [f"before {n}" for n in range(50)]
+        for body in bodies:
+            assert (await alice.send("bob", body))["type"] == "sent"
+        await store.settled()
+        successor = store.replica
+        store.master.kill()
+        await eventually(lambda: not a.bus.up and not b.bus.up)
+        assert (await alice.send("bob", "while nobody is the master"))["code"] in (503, 504)
+        assert (await bob.next("resync", 30))["recovered"] is False
+        for node in (a, b):
+            await eventually(lambda: follows(node, successor) and node.unready() is None, 30)  # noqa: B023
+        assert (await alice.send("bob", "after"))["type"] == "sent"
+        got = [each["body"] for each in await everything(bob) if each["type"] == "message"]
+        while got[-1] != "after":
+            got.append((await bob.next("message"))["body"])
+        # Once before, once again behind the resync.
+        assert got == [*bodies, *bodies, "after"]
+        # Admins' calls go there too.
+        assert (await b.services.bans.ban(["alice"], minutes=1)).sessions_closed == 1
+        assert (await alice.closed())[0] == 4502
+        await bob.close()
+
+
+async def test_a_master_that_its_sentinels_have_given_up_is_left_although_it_answers() -> None:
+    async with watched() as store, two_nodes(store.url, **BRISK) as (a, b):
+        alice = await login(a, "alice", "?platform=web&device=d")
+        assert (await alice.send("alice", "before"))["type"] == "sent"
+        await store.settled()
+        deposed, successor = store.master, store.replica
+        fail_over(store)
+        assert (await alice.next("resync", 30))["recovered"] is False
+        for node in (a, b):
+            await eventually(lambda: follows(node, successor) and node.unready() is None, 30)  # noqa: B023
+        assert store.master is successor is not deposed
+        assert (await alice.send("alice", "after"))["type"] == "sent"
+        await alice.close()
+
+
+def fail_over(store: Watched) -> None:
+    """Tells the sentinels to make the replica the master, though nothing is wrong with the one they have."""
+    with Redis(port=store.sentinels[0], socket_timeout=5) as sentinel:
+        sentinel.execute_command("SENTINEL", "FAILOVER", SERVICE)
+
+
+async def test_sentinels_of_which_one_is_away_and_one_knows_another_service() -> None:
+    async with watched() as store:
+        first = f"127.0.0.1:{store.sentinels[0]}"
+        found = await Store.connect(f"redis+sentinel://127.0.0.1:{free_ports(1)[0]},{first}/{SERVICE}")
+        assert store.master.url.endswith(str(found.topology.masters[0].endpoint))
+        await found.close()
+        with pytest.raises(StoreUnavailable, match="no sentinel tells the master of nobody"):
+            await Store.connect(f"redis+sentinel://{first}/nobody")
