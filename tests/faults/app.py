@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
@@ -83,6 +84,7 @@ class App:
         self._every_s = every_s
         self._cursors = Cursors()
         self._life = 0
+        self._attempted = 0.0
         self._taken: dict[Place, tuple[int, str]] = {}
         self._welcome = asyncio.Event()
         self._welcome.set()
@@ -108,6 +110,16 @@ class App:
         self._leaving = True
         self._reopening.set()
         self._welcome.set()
+
+    async def block(self, other: str) -> bool:
+        """Its user blocks somebody; whether the gateway said that it is done."""
+        if self.client is None or not self.live:
+            return False
+        try:
+            await self.client.blocklist.add([other])
+        except (GatewayError, QueueFull, Stopped):
+            return False
+        return True
 
     @property
     def live(self) -> bool:
@@ -146,7 +158,7 @@ class App:
             cursors=self._cursors,
         )
         client.on_message(self._handed)
-        client.on_state(lambda state, why: self._ledger.note(self.device, f"is {state} {why}"))
+        client.on_state(self._moved)
         client.on_resumed(lambda recovered: self._ledger.note(self.device, f"resumes, recovered {recovered}"))
         client.on_error(self._failed)
         return client
@@ -183,6 +195,13 @@ class App:
             except (GatewayError, Stopped) as error:
                 self._ledger.note(self.device, f"cannot watch: {error!r}")
                 await asyncio.sleep(COME_AGAIN_S)
+
+    def _moved(self, state: str, why: str) -> None:
+        self._ledger.note(self.device, f"is {state} {why}")
+        if state == "connecting":
+            self._attempted = time.monotonic()
+        elif state == "live":
+            self._ledger.admitted(self.device, self._attempted)
 
     def _failed(self, error: Exception) -> None:
         self._ledger.note(self.device, f"is told of {error!r}")

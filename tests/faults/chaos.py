@@ -80,7 +80,9 @@ class Report:
             f"duplicates suppressed {self.suppressed}, repeated to restarted apps {self.repeated}",
             f"  lost {len(verdict.lost)}, out of order {len(verdict.out_of_order)}, doubled {len(verdict.doubled)}, "
             f"against policy {len(verdict.forbidden)}, refused yet stored {len(verdict.unstored)}, "
-            f"under another id {len(verdict.misnamed)}, unanswered {len(verdict.unanswered)}",
+            f"under another id {len(verdict.misnamed)}, let in while banned {len(verdict.admitted)}, "
+            f"unanswered {len(verdict.unanswered)}",
+            f"  left behind {len(self.left)}, defects {len(self.defects)}",
             f"  faults injected {self.ledger.faults.total()}: {faults}",
             *(f"  left behind: {each}" for each in self.left[:20]),
             *(f"  defect: {each}" for each in self.defects[:20]),

@@ -229,7 +229,8 @@ class PeopleFaults:
             return
         self._busy.add(pair)
         self._ledger.fault("block", f"of {other} by {user}")
-        await persist(lambda: self._services.relationships.block(user, [other]))
+        if chance.random() < 0.5 or not await app.block(other):
+            await persist(lambda: self._services.relationships.block(user, [other]))
         window = self._ledger.shut(user, other)
         await asyncio.sleep(kept_s)
         self._ledger.lift(window)

@@ -65,6 +65,15 @@ class Window:
 
 
 @dataclass(frozen=True, slots=True)
+class Admission:
+    """A device got its welcome; the attempt began at ``began``."""
+
+    device: str
+    began: float
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
 class Note:
     """Something that happened, to be told with a faulty message: to one device, or to all (``device`` is "")."""
 
@@ -87,6 +96,7 @@ class Ledger:
     sendings: dict[Place, Sending] = field(default_factory=dict)
     handings: list[Handing] = field(default_factory=list)
     echoes: list[Handing] = field(default_factory=list)
+    admissions: list[Admission] = field(default_factory=list)
     windows: list[Window] = field(default_factory=list)
     notes: list[Note] = field(default_factory=list)
     faults: Counter[str] = field(default_factory=Counter)
@@ -112,6 +122,10 @@ class Ledger:
     def echoed(self, device: str, place: Place, mid: str) -> None:
         """The app on another device of the sender's was."""
         self.echoes.append(Handing(place, device, mid, time.monotonic()))
+
+    def admitted(self, device: str, began: float) -> None:
+        """A device has got its welcome."""
+        self.admissions.append(Admission(device, began, time.monotonic()))
 
     def shut(self, user: str, other: str | None = None) -> Window:
         """A ban (or, with ``other``, a block) has just been acknowledged."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 import pytest
@@ -152,6 +153,19 @@ def test_a_banned_recipient(ledger: Ledger) -> None:
     handed(ledger, leaked, TABLET)
     verdict = judge(ledger)
     assert [(fault.kind, fault.place) for fault in verdict.forbidden] == [("forbidden", leaked.place)]
+
+
+def test_a_banned_user_who_is_let_in(ledger: Ledger) -> None:
+    early = time.monotonic()
+    window = ledger.shut("bob")
+    # Its welcome was on its way already.
+    ledger.admitted(BOB, early)
+    assert kinds(ledger) == []
+    ledger.admitted(BOB, time.monotonic())
+    assert kinds(ledger) == ["admitted"]
+    ledger.lift(window)
+    ledger.admitted(BOB, time.monotonic())
+    assert kinds(ledger) == ["admitted"]
 
 
 def test_the_story_of_a_faulty_message(ledger: Ledger) -> None:

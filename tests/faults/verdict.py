@@ -18,10 +18,10 @@ NOTES_MAX = 60
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One broken promise."""
+    """One broken promise; ``place`` is the message, None = it is about none."""
 
     kind: str
-    place: Place
+    place: Place | None
     text: str
 
 
@@ -36,6 +36,7 @@ class Verdict:
         forbidden: handed over, or `sent`, against a ban or a block.
         unstored: handed over although the sender was told that nothing was stored, or never sent at all.
         misnamed: handed over under another id than `sent` gave.
+        admitted: let in while banned.
         unanswered: sends without an outcome.
     """
 
@@ -45,6 +46,7 @@ class Verdict:
     forbidden: list[Fault]
     unstored: list[Fault]
     misnamed: list[Fault]
+    admitted: list[Fault]
     unanswered: list[Fault]
 
     @property
@@ -57,6 +59,7 @@ class Verdict:
             *self.forbidden,
             *self.unstored,
             *self.misnamed,
+            *self.admitted,
             *self.unanswered,
         ]
 
@@ -73,6 +76,7 @@ def judge(ledger: Ledger) -> Verdict:
         forbidden=[*_forbidden(ledger, by_place)],
         unstored=[*_unstored(ledger)],
         misnamed=[*_misnamed(ledger)],
+        admitted=[*_admitted(ledger)],
         unanswered=[
             Fault("unanswered", each.place, "the send has no outcome")
             for each in ledger.sendings.values()
@@ -176,9 +180,19 @@ def _misnamed(ledger: Ledger) -> Iterable[Fault]:
             )
 
 
+def _admitted(ledger: Ledger) -> Iterable[Fault]:
+    bans = [window for window in ledger.windows if window.other is None]
+    for admission in ledger.admissions:
+        for window in bans:
+            if window.user == owner(admission.device) and window.holds(admission.began) and window.holds(admission.at):
+                yield Fault("admitted", None, f"{admission.device} was let in while banned, at {admission.at:.3f}")
+
+
 def story(ledger: Ledger, fault: Fault) -> str:
     """Everything that is known of a faulty message: a line each, seconds from when its send began."""
     place = fault.place
+    if place is None:
+        return f"{fault.kind}: {fault.text}"
     sending = ledger.sendings.get(place)
     began = sending.began if sending is not None else 0.0
     lines: list[tuple[float, str]] = []
