@@ -58,8 +58,8 @@ class Resync(Struct, tag="resync", frozen=True):
 class Message(Struct, tag="message", frozen=True, omit_defaults=True):
     """A direct or system message, or the echo of one's own from another device.
 
-    `mid` is unique over the whole system; `cursor` is the place in this user's inbox, absent when ephemeral
-    and in a broadcast to users online.
+    `mid` is unique over the whole system; `cursor` is the place in this user's inbox, absent when ephemeral,
+    in a broadcast to users online, and in an echo that a half full inbox did not take.
     `metadata` is what the app's server gave along with it.
     """
 

@@ -1,5 +1,6 @@
 """The echo: what one device sends, the user's other devices see."""
 
+from gateway.metrics import METRICS
 from tests.integration.fleet import two_nodes
 from tests.nodes import login, running_node
 from tests.servers import Server
@@ -62,4 +63,33 @@ async def test_a_user_with_one_device_has_no_echo_and_a_refused_message_has_none
             assert (await tab.next("message"))["body"] == "note to self"
             await eventually(lambda: redis.xlen(inbox) == 1)
         for client in (alice, tab, bob):
+            await client.close()
+
+
+async def test_an_inbox_half_full_passes_echoes_on_and_keeps_room_for_others(valkey: Server) -> None:
+    async with two_nodes(valkey.url, inbox_max=6) as (a, b):
+        phone = await login(a, "alice", "?platform=ios&device=phone")
+        laptop = await login(b, "alice", "?platform=desktop&device=laptop")
+        await phone.next("session")
+        bob = await login(b, "bob")
+        stored, unstored = METRICS.messages_echoed, METRICS.echoes_unstored
+        for number in range(5):
+            assert (await phone.send("bob", number))["type"] == "sent"
+        echoes = [await laptop.next("message") for _ in range(5)]
+        assert [each["body"] for each in echoes] == list(range(5))
+        assert ["cursor" in each for each in echoes] == [True] * 3 + [False] * 2
+        assert all(each["device"] == "phone" and each["sent_at"] > 0 for each in echoes)
+        await eventually(lambda: METRICS.echoes_unstored == unstored + 2)
+        assert METRICS.messages_echoed == stored + 3
+        # Others still reach her, on both devices, and in one order with what came before.
+        for number in range(3):
+            assert (await bob.send("alice", number))["type"] == "sent"
+        assert (await bob.send("alice", "no room"))["code"] == 20607
+        for mine in (phone, laptop):
+            assert [(await mine.next("message"))["body"] for _ in range(3)] == [0, 1, 2]
+        await laptop.close()
+        laptop = await login(a, "alice", f"?platform=desktop&device=laptop&since={echoes[2]['cursor']}")
+        assert laptop.welcome["recovered"] is True
+        assert [(await laptop.next("message"))["from"] for _ in range(3)] == ["bob"] * 3
+        for client in (phone, laptop, bob):
             await client.close()
