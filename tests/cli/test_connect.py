@@ -168,6 +168,11 @@ def test_the_end_of_the_input_waits_for_the_outcome(gateway: Gateway) -> None:
     assert (nobody.returncode, "nobody answers" in nobody.stderr) == (1, True)
 
 
+def test_another_port_than_the_clients_is_told_for_what_it_is(gateway: Gateway) -> None:
+    done = _piped(gateway, "", "lost", "--token", "t", "--url", f"ws://127.0.0.1:{gateway.admin_port}")
+    assert (done.returncode, "! that is not a gateway's client port" in done.stdout) == (1, True), done
+
+
 def test_a_refused_piped_send_is_in_the_exit_status(gateway: Gateway) -> None:
     done = _piped(gateway, "/to nobody-there hi\n/to scripted but this\n", "scripted")
     assert (done.returncode, "! no such user (404)" in done.stdout) == (1, True)
