@@ -135,7 +135,7 @@ class Cluster:
         self.url = f"redis+cluster://127.0.0.1:{ports[0]}"
         try:
             for port, bus in zip(ports, self._buses, strict=True):
-                self.servers.append(Server.on_port(binary, port, **_cluster_options(bus)))
+                self.servers.append(Server.on_port(binary, port, **cluster_options(bus)))
             with self._clients() as clients:
                 self._join(clients, ports)
             self._await_whole()
@@ -175,7 +175,7 @@ class Cluster:
             yield [stack.enter_context(server.client()) for server in self.servers]
 
 
-def _cluster_options(bus: int) -> dict[str, str]:
+def cluster_options(bus: int) -> dict[str, str]:
     return {
         "cluster-enabled": "yes",
         "cluster-port": str(bus),
@@ -216,6 +216,11 @@ def chromium_binary() -> str:
 def node_binary() -> str:
     """Debian's Node, from the package nodejs, the same way."""
     return _binary("node", "nodejs")
+
+
+def npm_binary() -> str:
+    """Debian's npm, the same way."""
+    return _binary("npm")
 
 
 def _binary(name: str, package: str = "") -> str:
