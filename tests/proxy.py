@@ -91,6 +91,10 @@ class Proxy:
         """Every byte that comes from now on takes this long, in either direction and in order; 0 = no longer."""
         self.delay_s = seconds
 
+    def towards(self, target: str) -> None:
+        """New links go to another server."""
+        self._target = urlsplit(target)
+
     @property
     def late(self) -> int:
         """How many pieces are on a slow way now."""

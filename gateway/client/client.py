@@ -187,7 +187,14 @@ class Client:
     # Sending.
 
     async def send(
-        self, to: str, body: Any, kind: str = "text", *, ephemeral: bool = False, key: str | None = None
+        self,
+        to: str,
+        body: Any,
+        kind: str = "text",
+        *,
+        ephemeral: bool = False,
+        key: str | None = None,
+        retry: bool = False,
     ) -> Sent:
         """Sends a direct message; returns when it is stored.
 
@@ -198,6 +205,7 @@ class Client:
             body: anything that is JSON.
             ephemeral: for whoever is connected now, stored nowhere, tried once.
             key: identifies the message among this user's, over restarts of the app; made up where there is none.
+            retry: it may have been sent before, with this key and in the last ten minutes: it is then stored once.
 
         Raises:
             Refused: the gateway said no; Blocked, NotAllowed, NotFriends, Muted, NoSuchUser … say why.
@@ -206,10 +214,13 @@ class Client:
             QueueFull: too many wait already; nothing was sent.
             Stopped: the client has ended; nothing was sent.
             TypeError: the body is no JSON.
+            ValueError: a retry without its key.
         """
+        if retry and key is None:
+            raise ValueError("retry: a retry needs the key of the first try")
         if ephemeral:
             return await self._outgoing.once(to, body, kind)
-        return await self._outgoing.send(to, body, kind, key)
+        return await self._outgoing.send(to, body, kind, key, retry=retry)
 
     async def ask(self, type_: str, **fields: Any) -> Fields:
         """Any command of the protocol: sent once, over the present or the next link; the fields of its reply.

@@ -45,13 +45,15 @@ class Outgoing:
         self._window = _Window()
         self.count = 0
 
-    async def send(self, to: str, body: Any, kind: str, key: str | None) -> Sent:
+    async def send(self, to: str, body: Any, kind: str, key: str | None, *, retry: bool) -> Sent:
         """Raises as `Client.send` says."""
         if self._upkeep.stopped is not None:
             raise self._upkeep.stopped.with_traceback(None)
         if self.count >= self._queue_max:
             raise QueueFull(f"{self._queue_max} messages wait to be sent")
         message = _Outstanding(_fields(to, body, kind) | {"key": key or uuid7()})
+        if retry:
+            message.doubted()
         lane = self._lanes.setdefault(to, _Lane(self._in_flight))
         lane.users += 1
         self.count += 1

@@ -22,7 +22,7 @@ from gateway.metrics import METRICS
 from gateway.node import Node
 from tests.client.conftest import Apps
 from tests.client.test_upkeep import proxied
-from tests.integration.fleet import BRISK
+from tests.integration.fleet import BRISK, node_process
 from tests.nodes import running_node
 from tests.proxy import Proxy
 from tests.servers import Server
@@ -209,18 +209,33 @@ async def test_repeats_get_through_where_the_rate_is_low(valkey: Server) -> None
             assert [stored(valkey, node, name) for name in names] == [1] * 6
 
 
-async def test_a_message_of_a_key_is_the_same_message_for_another_client(valkey: Server, apps: Apps) -> None:
-    await apps.token("bob")()
-    alice = await apps.connected("alice")
-    first = await alice.send("bob", "once", key="order-7")
-    await alice.close()
-    await alice.connect()
-    assert (await alice.send("bob", "once", key="order-7")).mid == first.mid
+async def test_a_message_of_a_key_is_the_same_message_after_a_restart(valkey: Server, apps: Apps) -> None:
     bob, inbox = await apps.listening("bob")
+    first = await (await apps.connected("alice")).send("bob", "once", key="order-7")
+    alice = await apps.connected("alice")
+    again = await alice.send("bob", "once", key="order-7", retry=True)
+    assert (again.mid, again.sent_at) == (first.mid, first.sent_at)
+    assert stored(valkey, apps.node, "bob") == 1
+    # Nobody said that it is a repeat: stored twice, handed over once.
+    assert (await alice.send("bob", "once", key="order-7")).mid == first.mid
     await alice.send("bob", "last")
-    # Not a repeat in the gateway's eyes (nobody said so): stored twice, handed over once.
     await eventually(lambda: inbox.bodies == ["once", "last"])
     assert (stored(valkey, apps.node, "bob"), bob.duplicates) == (3, 1)
+    with pytest.raises(ValueError, match="key"):
+        await alice.send("bob", "once", retry=True)
+
+
+async def test_a_node_that_died_is_replaced_by_another_without_loss(valkey: Server, apps: Apps) -> None:
+    async with node_process(valkey.url, "first") as first, Proxy(apps.url(first)) as proxy:
+        url = proxy.url.replace("redis:", "ws:")
+        alice, bob = await apps.connected("alice", url=url), await apps.connected("bob", url=url)
+        sends = [asyncio.create_task(alice.send("bob", number)) for number in range(100)]
+        assert [(await anext(bob)).body for _ in range(20)] == list(range(20))
+        first.kill()
+        proxy.towards(apps.url())
+        assert [(await anext(bob)).body for _ in range(80)] == list(range(20, 100))
+        await asyncio.gather(*sends)
+        assert (alice.node, bob.node) == ("test", "test")
 
 
 async def test_the_body_is_what_it_was_when_it_was_sent(apps: Apps) -> None:
