@@ -100,9 +100,7 @@ async def node_stage(*flags: str, module: Path = SDK / "gateway.js") -> AsyncIte
     stage = NodeStage(process)
     try:
         yield stage
-        await stage.run(
-            "await Promise.all(Object.values(app).map((each) => each instanceof sdk.Client && each.close()))"
-        )
+        await stage.run("for (const each of Object.values(app)) await each?.close?.()")
     except BaseException:
         process.kill()
         await stage.end()

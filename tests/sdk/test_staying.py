@@ -9,6 +9,7 @@ import pytest
 from gateway.core.close import Closing
 from gateway.node import Node
 from gateway.protocol import codes
+from tests.integration.fleet import BRISK
 from tests.nodes import Client, login, running_node
 from tests.sdk.apps import connected, in_front_of, prepare, told, url
 from tests.sdk.stage import Stage, until
@@ -351,3 +352,44 @@ async def test_a_flood_goes_at_the_rate_that_the_gateway_allows(stage: Stage, va
         assert sent == len(people)
         assert await told(stage, "states") == ["connecting", "live"]
         await stage.run("await app.client.close()")
+
+
+async def test_a_restarted_store_replays_and_the_app_sees_each_message_once(stage: Stage, fresh_valkey: Server) -> None:
+    """The session lives on in a new epoch: what waits to be handled comes again, and its old cursors mean nothing."""
+    async with running_node(fresh_valkey.url, origins=("*",), **BRISK) as node:
+        bob = await login(node, "bob")
+        await prepare(stage, url(node), await token(node, "alice"))
+        await stage.run("""
+            app.seen = [];
+            app.gate = new Promise((resolve) => { app.open = resolve; });
+            app.client.onMessage(async ({ body }) => {
+                await app.gate;
+                app.seen.push(body);
+            });
+            await app.client.connect();
+        """)
+        for number in range(3):
+            await bob.send("alice", number)
+        [session] = node.hub.of("alice")
+        epoch = session.epoch
+        fresh_valkey.restart()
+        await until(stage, "app.of.client.resumed.length === 2", 15)
+        assert await told(stage, "resumed") == [True, False]
+        assert session.epoch != epoch
+        await stage.run("app.open()")
+        await until(stage, "app.seen.length >= 3")
+        await stage.run("await app.client.send('bob', 'and I can talk')")
+        await bob.next("message", 10)
+        await bob.send("alice", "after")
+        await until(stage, "app.seen.at(-1) === 'after'")
+        assert await stage.run("return app.seen") == [0, 1, 2, "after"]
+        assert await stage.run("return app.client.duplicates") == 3
+        assert await told(stage, "states") == ["connecting", "live"]
+        # All of it was acked, in the new epoch: nothing comes again.
+        await stage.run("await app.client.close()")
+        await connected(stage, url(node), await token(node, "alice"), "later")
+        await bob.send("alice", "last")
+        await until(stage, "app.of.later.messages.length > 0")
+        assert await stage.run("return app.of.later.messages.map(({ body }) => body)") == ["last"]
+        await stage.run("await app.later.close()")
+        await bob.close()
