@@ -104,6 +104,31 @@ async def test_after_an_outage_a_lease_goes_on_and_nobody_is_reaped_for_one_leas
     assert "grace" not in {lease.incarnation for lease in nodes.parse_leases(await acts.do(nodes.leases(acts.keys)))}
 
 
+async def test_a_node_whose_own_link_breaks_time_and_again_keeps_no_dead_ones_alive(acts: Acts) -> None:
+    for node in ("a.1", "b.1", "dead.1"):
+        await renew(acts, node, "first")
+    for node in ("a.1", "dead.1"):
+        await end(acts, node)
+    # b renews all the time: the store was there. The lease of the one that was away goes on all the same.
+    for _ in range(3):
+        back = await renew(acts, "a.1", "outage")
+        assert (back.granted, back.ended) == (True, ["dead.1"])
+    assert "grace" not in await members(acts)
+    assert await claim(acts, "dead.1", "b.1")
+    # Nor does the second one to come back prolong what the first one has opened.
+    for node in ("a.1", "b.1"):
+        await end(acts, node)
+    await renew(acts, "a.1", "outage")
+    opened = await grace(acts)
+    await renew(acts, "b.1", "outage")
+    assert await grace(acts) == opened > 0
+
+
+async def grace(acts: Acts) -> float:
+    """Until when nobody is reaped, Unix ms."""
+    return float(await acts.do(nodes.leases(acts.keys)._replace(command=("ZSCORE", NODES, "grace"))))
+
+
 async def test_whom_somebody_has_begun_to_reap_stays_dead_even_after_an_outage(acts: Acts) -> None:
     for node in ("a.1", "b.1"):
         await renew(acts, node, "first")

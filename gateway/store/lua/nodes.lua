@@ -18,9 +18,18 @@ local function live_claim(nodes_key, dead, now)
   return nil
 end
 
+-- Whether another node has renewed its lease in the last half of one: then the store was there, and who asks was away.
+local function heard_of_others(nodes_key, me, now, lease)
+  for _, member in ipairs(redis.call('ZRANGEBYSCORE', nodes_key, '(' .. number(now + lease / 2), '+inf')) do
+    if member ~= me and member ~= 'grace' and not string.find(member, ' ', 1, true) then return true end
+  end
+  return false
+end
+
 -- renew: KEYS nodes; ARGS incarnation, lease ms, mode (first, renew, outage)
 -- An ended lease can never be renewed, except after an outage of the store while nobody has begun to reap it: then
--- the first renewal opens a grace period for all.
+-- the first renewal opens a grace period for all. A node whose own link breaks time and again opens none, or the dead
+-- would stay among the living for as long as it does.
 -- Returns {granted, now ms, next lease end among the others or 0, ended incarnation, …}.
 local function renew(keys, args)
   local now = time_ms()
@@ -28,7 +37,7 @@ local function renew(keys, args)
   local mine = tonumber(redis.call('ZSCORE', keys[1], me) or '0')
   local granted = mine > now or (mode == 'first' and mine == 0)
     or (mode == 'outage' and mine > 0 and not ever_claimed(keys[1], me))
-  if mode == 'outage' then
+  if mode == 'outage' and not heard_of_others(keys[1], me, now, lease) then
     local grace = tonumber(redis.call('ZSCORE', keys[1], 'grace') or '0')
     if grace < now + lease then redis.call('ZADD', keys[1], number(now + lease), 'grace') end
   end
