@@ -46,6 +46,8 @@ export interface SendOptions {
   ephemeral?: boolean;
   /** Identifies the message among this user's, over restarts of the app; made up where there is none. */
   key?: string;
+  /** It may have been sent before, with this key and in the last ten minutes: it is then stored once. */
+  retry?: boolean;
 }
 
 export interface Sent {

@@ -939,7 +939,8 @@ class Outgoing {
   }
 
   // Takes a message; the promise is of what the gateway says of it.
-  send(to, body, { kind = 'text', ephemeral = false, key } = {}) {
+  send(to, body, { kind = 'text', ephemeral = false, key, retry = false } = {}) {
+    if (retry && key === undefined) throw new TypeError('a retry needs the key of the first try');
     const text = JSON.stringify(body);
     if (text === undefined) throw new TypeError('the body of a message must be JSON');
     if (this.#stopped) throw this.#stopped;
@@ -947,7 +948,7 @@ class Outgoing {
     if (this.#count >= this.#options.queueMax) throw new QueueFull(503, `${this.#count} messages wait already`);
     const entry = { number: (this.#numbered += 1), to, text, kind, ephemeral, attempt: 0, notBefore: 0 };
     entry.key = ephemeral ? undefined : (key ?? uuid7());
-    entry.uncertain = false;
+    entry.uncertain = retry && !ephemeral;
     this.#count += 1;
     return new Promise((resolve, reject) => {
       Object.assign(entry, { resolve, reject });

@@ -51,6 +51,18 @@ async def test_messages_to_one_recipient_keep_their_order(node: Node, stage: Sta
     """)
 
 
+async def test_a_message_of_another_life_of_the_app_is_stored_once(node: Node, stage: Stage) -> None:
+    await node.services.tokens.issue("bob", "Bob")
+    await connected(stage, url(node), await token(node, "alice"))
+    sent = await stage.run("""
+        const first = await app.client.send('bob', 'once', { key: 'order-7' });
+        return [first, await app.client.send('bob', 'once', { key: 'order-7', retry: true })];
+    """)
+    assert (sent[0]["mid"], sent[0]["sentAt"]) == (sent[1]["mid"], sent[1]["sentAt"])
+    refused = await stage.run("return app.client.send('bob', 'once', { retry: true }).catch((error) => error.name)")
+    assert refused == "TypeError"
+
+
 async def test_refusals_are_typed_errors(node: Node, stage: Stage) -> None:
     bob = await login(node, "bob")
     await bob.ask("blocklist.add", users=["alice"])
