@@ -173,8 +173,8 @@ class Incoming:
     def _done(self, item: _Item) -> None:
         if item.cursor is not None and not self._at_receipt:
             self._acks.took(item.cursor)
-        if self._full and len(self._waiting) <= self._limit // 2:
-            self._full = False
+        # Full until the next link begins where this one was left: what this one still brings has a gap before it.
+        if self._full and len(self._waiting) == self._limit // 2:
             self._upkeep.again()
 
     def _again(self, push: Fields) -> bool:

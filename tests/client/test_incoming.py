@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gateway.client import Message, QueueFull, Unreadable
+from gateway.client import Client, Message, QueueFull, Unreadable
 from gateway.client import client as face
 from gateway.client import incoming as module
 from gateway.core.close import Closing
@@ -384,3 +384,43 @@ async def test_two_devices_take_over_each_for_itself(apps: Apps) -> None:
         await eventually(lambda: second.bodies == [1, 2])
         proxy.accept()
         await eventually(lambda: first.bodies == [1, 2])
+
+
+def test_what_an_overflowing_link_still_brings_is_not_taken_behind_the_gap() -> None:
+    client = Client("ws://127.0.0.1:1", "t", incoming_max=2)
+    incoming = client._incoming
+    incoming.welcomed("e.0-0")
+
+    def push(number: int) -> None:
+        incoming.take(
+            {
+                "type": "message",
+                "mid": f"m{number}",
+                "from": "alice",
+                "to": "bob",
+                "kind": "text",
+                "body": number,
+                "sent_at": number,
+                "cursor": f"e.{number}-0",
+            }
+        )
+
+    def handled() -> list[int]:
+        found = []
+        while incoming._waiting:
+            item = incoming._waiting.popleft()
+            incoming._done(item)
+            assert isinstance(item.received, Message)
+            found.append(item.received.body)
+        return found
+
+    for number in range(1, 4):
+        push(number)
+    assert handled() == [1, 2]
+    # The link is being aborted, and the socket's buffer has one more.
+    push(4)
+    assert (handled(), incoming.cursor) == ([], "e.2-0")
+    incoming.welcomed("e.2-0")
+    for number in range(3, 5):
+        push(number)
+    assert handled() == [3, 4]
