@@ -153,6 +153,7 @@ class TestFaults:
             ("redis://host:99999", "is not a URL"),
             ("redis+cluster://host/3", "only database 0"),
             ("unix://relative.sock", "must look like unix:///"),
+            ("redis+sentinel://host:26379", "must look like redis+sentinel://host,host/service"),
         ],
     )
     def test_redis_url(self, url: str, told: str) -> None:
@@ -160,7 +161,14 @@ class TestFaults:
 
     @pytest.mark.parametrize(
         "url",
-        ["redis://h", "rediss://u:p@h:1/2", "unix:///a/b.sock", "redis+cluster://[::1]:7000", "rediss+cluster://h"],
+        [
+            "redis://h",
+            "rediss://u:p@h:1/2",
+            "unix:///a/b.sock",
+            "redis+cluster://[::1]:7000",
+            "rediss+cluster://h",
+            "redis+sentinel://u:p@h:1,h:2/chat",
+        ],
     )
     def test_redis_url_that_works(self, url: str) -> None:
         assert loaded(redis_url=url).redis_url == url
@@ -233,6 +241,7 @@ class TestSecrets:
             {"GATEWAY_APP_SECRET": "secret7"},
             {"GATEWAY_REDIS_URL": "http://u:secret7@host"},
             {"GATEWAY_REDIS_URL": "redis://u:secret7@"},
+            {"GATEWAY_REDIS_URL": "http://host/chat?sentinel_password=secret7"},
         ],
     )
     def test_are_not_quoted_in_faults(self, environ: dict[str, str]) -> None:

@@ -62,6 +62,14 @@ def test_credentials_may_hold_any_character() -> None:
         ("unix://", "path"),
         ("unix://u:hunter2@run/r.sock", "path"),
         ("unix:///run/r.sock?db=1", "no options"),
+        ("redis+sentinel://u:hunter2@h", "names the service"),
+        ("redis+sentinel://u:hunter2@h/a/b", "names the service"),
+        ("redis+sentinel://u:hunter2@h,/chat", "every sentinel"),
+        ("redis+sentinel://u:hunter2@h:0/chat", "every sentinel"),
+        ("redis+sentinel://u:hunter2@h:x/chat", "every sentinel"),
+        ("redis+sentinel://h/chat?sentinel_password=hunter2&db=1", "no option but"),
+        ("redis+sentinel://u:hunter2@" + ",".join("h" * 17) + "/chat", "at most 16"),
+        ("rediss+sentinel://u:hunter2@h/chat?sslcertreqs=none", "unknown option sslcertreqs"),
         ("rediss://u:hunter2@h?sslcertreqs=none", "unknown option sslcertreqs"),
         ("rediss://u:hunter2@h?ssl_ca_certs=/no/such/file", "/no/such/file"),
     ],
@@ -70,6 +78,22 @@ def test_a_wrong_url_says_what_is_wrong_and_never_the_password(url: str, word: s
     with pytest.raises(ValueError, match=word) as caught:
         parse(url)
     assert SECRET not in str(caught.value)
+
+
+def test_a_sentinel_url_names_sentinels_and_a_service() -> None:
+    address = parse(f"rediss+sentinel://u:{SECRET}@h1,h2:7,[::1]:8/chat?sentinel_password=p%2Bq&ssl_cert_reqs=none")
+    assert [(each.host, each.port, each.password) for each in address.sentinels] == [
+        ("h1", 26379, "p+q"),
+        ("h2", 7, "p+q"),
+        ("::1", 8, "p+q"),
+    ]
+    assert (address.service, address.moves, address.cluster) == ("chat", True, False)
+    assert (address.endpoint.username, address.endpoint.password) == ("u", SECRET)
+    assert address.endpoint.ssl is not None
+    assert all(each.ssl is address.endpoint.ssl for each in address.sentinels)
+    assert address.shown == "chat of the sentinels h1:26379, h2:7, ::1:8"
+    plain = parse("redis+sentinel://h/chat")
+    assert (plain.endpoint.password, plain.sentinels[0].password, plain.endpoint.ssl) == (None, None, None)
 
 
 @pytest.mark.parametrize("path", [True, False])
