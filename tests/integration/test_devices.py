@@ -104,3 +104,64 @@ async def test_a_message_reaches_every_device_of_the_recipient(valkey: Server) -
             assert [each for each in await everything(device) if each["type"] == "message"] == []
             await device.close()
         await bob.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "platforms", "stay"),
+    [
+        ("platform", ("ios", "android"), 1),
+        ("platform", ("ios", "web"), 2),
+        ("single", ("ios", "web", "desktop"), 1),
+        ("refuse", ("ios", "android"), 1),
+        ("unlimited", ("web",), 4),
+    ],
+)
+async def test_logins_at_the_same_moment_on_two_nodes_leave_what_the_policy_says(
+    valkey: Server, name: str, platforms: tuple[str, ...], stay: int
+) -> None:
+    async with two_nodes(valkey.url, sessions_per_user_max=4) as nodes:
+        await policy(nodes, name)
+        token = await nodes[0].services.tokens.issue("alice", None)
+        clients = [
+            await RawClient.begin(
+                nodes[number % 2],
+                token,
+                "subprotocol",
+                f"?platform={platforms[number // 2 % len(platforms)]}&device=d{number}",
+            )
+            for number in range(12)
+        ]
+
+        def settled() -> bool:
+            welcomed = [each for each in clients if b'"type":"welcome"' in each.received]
+            return len([each for each in welcomed if not each.ended.done()]) == stay and all(
+                each.ended.done() or each in welcomed for each in clients
+            )
+
+        await eventually(settled)
+        sessions = await nodes[0].services.presence.sessions("alice")
+        live = {number for number, each in enumerate(clients) if not each.ended.done()}
+        assert {f"d{number}" for number in live} == {each.device for each in sessions}
+        assert sum(len(node.hub.of("alice")) for node in nodes) == stay
+        # Who is gone was told why: replaced where the newest wins, kept out where the first one does.
+        why = {"platform": 4504, "single": 4504, "refuse": 4506, "unlimited": 4507}[name]
+        for number, each in enumerate(clients):
+            if number not in live:
+                assert why.to_bytes(2, "big") + b'{"code"' in each.received
+            each.abort()
+
+
+async def test_a_device_that_reconnects_again_and_again_never_stands_in_its_own_way(valkey: Server) -> None:
+    async with two_nodes(valkey.url, sessions_per_user_max=2) as nodes:
+        for name in ("platform", "single", "refuse", "unlimited"):
+            await policy(nodes, name)
+            token = await nodes[0].services.tokens.issue("alice", None)
+            # Each time its old socket is dead, and nobody has noticed yet.
+            phone = "?platform=ios&device=phone"
+            clients = [await login(nodes[number % 2], "alice", phone, token) for number in range(6)]
+            for old in clients[:-1]:
+                assert await gone(old) == (4504, 31010)
+            assert (await clients[-1].ask("ping"))["type"] == "pong"
+            assert len(await nodes[0].services.presence.sessions("alice")) == 1
+            await clients[-1].close()
+            await eventually(lambda: not any(len(node.hub.of("alice")) for node in nodes))
