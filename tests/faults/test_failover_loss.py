@@ -11,6 +11,7 @@ from tests.faults.test_sent_means_stored import Traffic
 from tests.integration.fleet import BRISK
 from tests.nodes import login, running_node
 from tests.replicas import Address, Followed, followed
+from tests.sentinels import watched
 from tests.servers import redis7_binary, valkey_binary
 from tests.store.acts import Acts
 from tests.waiting import eventually
@@ -40,9 +41,14 @@ async def through_a_failover(pair: Followed, durability: str) -> tuple[Traffic, 
         traffic.stop()
         async with asyncio.timeout(10):
             await running
-        bodies = [int(entry.tail.rpartition(b'"body":')[2][:-1]) for entry in await acts.entries("bob", 100_000)]
+        bodies = await stored_for_bob(acts)
         await alice.close()
         return traffic, bodies, before
+
+
+async def stored_for_bob(acts: Acts) -> list[int]:
+    """The numbers in the inbox."""
+    return [int(entry.tail.rpartition(b'"body":')[2][:-1]) for entry in await acts.entries("bob", 100_000)]
 
 
 @pytest.mark.parametrize("binary", [valkey_binary, redis7_binary], ids=["valkey", "redis7"])
@@ -66,3 +72,29 @@ async def test_with_durability_stored_the_last_that_got_sent_may_be_missing_and_
     assert missing
     assert not missing & before
     assert max(missing) < max(traffic.of(0))
+
+
+async def test_with_sentinels_nothing_that_got_sent_is_missing_either() -> None:
+    """The whole of it: the master killed under way, the sentinels' choice, the nodes' way there, a new replica."""
+    options = BRISK | {"role": "edge", "durability": "replicated", "replicated_wait_ms": 200}
+    async with watched() as store, running_node(store.url, **options) as node:
+        acts = Acts(node.store)
+        await acts.register("bob")
+        alice = await login(node, "alice", max_queue=None)
+        traffic = Traffic(alice, "bob")
+        running = asyncio.create_task(traffic.run())
+        await eventually(lambda: len(traffic.of(0)) > 500)
+        master = store.master
+        await asyncio.to_thread(master.kill)
+        sent = len(traffic.of(0))
+        await eventually(lambda: store.master is not master, 30)
+        await asyncio.to_thread(master.restart)
+        await eventually(lambda: len(traffic.of(0)) > sent + 100, 60)
+        traffic.stop()
+        async with asyncio.timeout(10):
+            await running
+        bodies = await stored_for_bob(acts)
+        assert bodies == sorted(set(bodies))
+        assert traffic.of(0) <= set(bodies)
+        assert not traffic.of(503) & set(bodies)
+        await alice.close()
