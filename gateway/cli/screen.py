@@ -99,7 +99,7 @@ class Screen:
             self._session = self._client.session
             self.show(words.welcome(self.user, self._client.node, self._session))
         if not recovered:
-            self.show(Text("! some messages between are no longer held", "yellow"))
+            self.show(Text("! messages in between may be missing", "yellow"))
         self._welcomed.set()
 
     def _received(self, message: Message) -> None:
