@@ -7,6 +7,7 @@ import inspect
 import logging
 import ssl
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -29,6 +30,9 @@ logger = logging.getLogger("gateway.client")
 
 HANDLER_S = 5.0
 """As long as `close` waits for a handler that runs."""
+
+FLUSH_S = 2.0
+"""As long as it takes to tell what was taken over last; what is not told comes again."""
 
 _AGAIN_S = 1.0
 _H = TypeVar("_H", bound=Callable[..., Any])
@@ -164,7 +168,10 @@ class Client:
         if self._acking is not None:
             await _cancelled(self._acking)
             self._acking = None
-        await self._acks.flush()
+        with suppress(TimeoutError):
+            # A link that has gone silent takes nothing any more.
+            async with asyncio.timeout(FLUSH_S):
+                await self._acks.flush()
         self._watched.stop()
         await self.users.close()
         await self._upkeep.close()

@@ -179,6 +179,9 @@ class Upkeep:
 
     async def _hold(self, link: Link) -> Stopped | None:
         """Lives on a link until it ends; returns the end of everything, where it is that."""
+        if self.stopped is not None:
+            # Closed in the very moment of the welcome.
+            return None
         began = time.monotonic()
         self.link = link
         self._expired = False

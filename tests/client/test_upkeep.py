@@ -25,6 +25,7 @@ from gateway.client import (
     Unreachable,
     upkeep,
 )
+from gateway.client import link as links
 from gateway.client.errors import ProviderFailed
 from gateway.core.close import Closing
 from gateway.node import Node
@@ -384,3 +385,13 @@ async def test_asking_to_connect_twice_does_not_end_what_is_there(apps: Apps) ->
             await alice.connect()
         proxy.accept()
         await eventually(lambda: alice.state == "live")
+
+
+async def test_a_link_gone_silent_does_not_hold_up_the_end(apps: Apps, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(links, "CLOSE_S", 0.1)
+    async with proxied(apps.node) as (proxy, url):
+        bob = await apps.connected("bob", url=url)
+        proxy.pause()
+        await bob.close()
+        assert bob.state == "stopped"
+        assert await bob.stopped() is None
