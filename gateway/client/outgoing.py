@@ -44,13 +44,11 @@ class Outgoing:
         self._lanes: dict[str, _Lane] = {}
         self._window = _Window()
         self.count = 0
+        """Sends that wait or are out."""
 
     async def send(self, to: str, body: Any, kind: str, key: str | None, *, retry: bool) -> Sent:
         """Raises as `Client.send` says."""
-        if self._upkeep.stopped is not None:
-            raise self._upkeep.stopped.with_traceback(None)
-        if self.count >= self._queue_max:
-            raise QueueFull(f"{self._queue_max} messages wait to be sent")
+        self._admit()
         message = _Outstanding(_fields(to, body, kind) | {"key": key or uuid7()})
         if retry:
             message.doubted()
@@ -75,18 +73,26 @@ class Outgoing:
 
     async def once(self, to: str, body: Any, kind: str) -> Sent:
         """An ephemeral message: now or never."""
-        if self._upkeep.stopped is not None:
-            raise self._upkeep.stopped.with_traceback(None)
+        self._admit()
         link = self._upkeep.link
         if link is None:
             raise Unavailable(Code.STORE_UNAVAILABLE, "not connected")
+        self.count += 1
         try:
             answer = await link.ask("send", _fields(to, body, kind) | {"ephemeral": True}, self._answer_s)
         except (Broken, TimeoutError) as error:
             raise OutcomeUnknown(Code.OUTCOME_UNKNOWN, str(error) or "no answer in time") from None
+        finally:
+            self.count -= 1
         if answer["type"] == "error":
             raise errors.refusal(answer)
         return _sent(answer)
+
+    def _admit(self) -> None:
+        if self._upkeep.stopped is not None:
+            raise self._upkeep.stopped.with_traceback(None)
+        if self.count >= self._queue_max:
+            raise QueueFull(f"{self._queue_max} messages wait to be sent")
 
     async def _through(self, message: _Outstanding) -> Sent:
         pause_s = PAUSE_S

@@ -58,11 +58,15 @@ async def test_a_full_queue_is_said_at_once(apps: Apps) -> None:
         await asyncio.sleep(0)
         with pytest.raises(QueueFull):
             await alice.send("alice", 3)
-        with pytest.raises(Unavailable):
+        with pytest.raises(QueueFull):
             await alice.send("alice", "typing", ephemeral=True)
         proxy.accept()
         await asyncio.gather(*sends)
         await alice.send("alice", 4)
+        proxy.refuse()
+        await eventually(lambda: alice.state == "waiting")
+        with pytest.raises(Unavailable):
+            await alice.send("alice", "typing", ephemeral=True)
 
 
 async def test_a_message_whose_answer_was_lost_is_stored_once(valkey: Server, apps: Apps) -> None:
