@@ -32,7 +32,9 @@ class Metrics:
     broadcasts_retried: int = _counter("times the store did not answer whether a user took a broadcast")
     echoes_lost: int = _counter("copies for the sender's other devices that could not be stored")
     echoes_unstored: int = _counter("copies for the sender's other devices only pushed, because the inbox is half full")
-    acks_lost: int = _counter("acks of ended sessions that the store did not take: what they cover may come again")
+    acks_lost: int = _counter(
+        "acks that the store did not take before their session ended: what they cover may come again"
+    )
     messages_delivered: int = _counter("messages written to clients, replays included")
     messages_replayed: int = _counter("messages written to clients out of the inbox")
     ephemeral_dropped: int = _counter("messages that are in no inbox, for a session that was catching up")

@@ -16,6 +16,8 @@ from gateway.protocol import commands
 from gateway.protocol.codes import Code
 from gateway.services.context import NodeContext
 from gateway.store import messages
+from gateway.store.call import Call
+from gateway.store.errors import StoreRefused
 
 AGAIN_S = 0.25
 """How long after an ack of a session the next one goes to the store. It bounds what clients can make of acks: they are
@@ -56,11 +58,14 @@ class Acks:
             self._tell(session, cursor, now)
 
     def _tell(self, session: Session, place: Place, now: float) -> None:
-        self._newest[session.id] = None
-        self._context.wheel.arm(now + AGAIN_S, self._again, session)
+        self._wait(session, None, now)
         self._context.bus.call(self._call(session, place), self._told, (session, place))
 
-    def _call(self, session: Session, place: Place) -> Any:
+    def _wait(self, session: Session, place: Place | None, now: float) -> None:
+        self._newest[session.id] = place
+        self._context.wheel.arm(now + AGAIN_S, self._again, session)
+
+    def _call(self, session: Session, place: Place) -> Call:
         settings = self._context.settings.live
         return messages.ack(
             self._context.keys,
@@ -75,8 +80,10 @@ class Acks:
         session, place = context
         if not isinstance(reply, Exception):
             return
-        if session.id not in self._newest:
+        if isinstance(reply, StoreRefused) or session.state not in (State.LIVE, State.FENCED):
             METRICS.acks_lost += 1
+        elif session.id not in self._newest:
+            self._wait(session, place, self._context.clock.now())
         elif self._newest[session.id] is None:
             # With the next one, unless a newer one has come.
             self._newest[session.id] = place
@@ -89,8 +96,7 @@ class Acks:
             self._tell(session, place, now)
         elif session.state is State.FENCED:
             # The store is away: it is told when the session has been reclaimed.
-            self._newest[session.id] = place
-            self._context.wheel.arm(now + AGAIN_S, self._again, session)
+            self._wait(session, place, now)
 
     def left(self, session: Session) -> None:
         """Tells what an ended session had acked last, before the store forgets the session."""

@@ -109,6 +109,23 @@ async def test_an_ack_whose_answer_is_lost_is_told_again(valkey: Server) -> None
         await alice.close()
 
 
+async def test_an_ack_that_the_store_does_not_answer_in_time_is_told_again(valkey: Server) -> None:
+    """The link stays up: only this command's answer is late, and nothing else says that it got lost."""
+    async with Proxy(valkey.url) as proxy, running_node(proxy.url, store_timeout_ms=600, probe_timeout_s=30.0) as node:
+        alice = await login(node, "alice", QUERY)
+        cursors = await sent_some(node, alice, 1)
+        before, late = METRICS.acks_lost, METRICS.store_timeouts
+        proxy.pause(to_server=False)
+        await alice.say({"type": "ack", "cursor": cursors[0]})
+        await eventually(lambda: METRICS.store_timeouts > late and node.acks.waiting == 1)
+        proxy.resume()
+        await eventually(lambda: node.acks.waiting == 0)
+        assert METRICS.acks_lost == before
+        with valkey.client() as redis:
+            assert acked(redis, node) == place(cursors[0])
+        await alice.close()
+
+
 async def test_an_ack_of_an_ended_session_that_the_store_did_not_take_is_counted(valkey: Server) -> None:
     async with Proxy(valkey.url) as proxy, running_node(proxy.url, probe_timeout_s=30.0) as node:
         alice = await login(node, "alice", QUERY)
