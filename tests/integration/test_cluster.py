@@ -1,8 +1,12 @@
 """Nodes over a Redis Cluster, where a user's drop and a user's relay travel on different links."""
 
 import asyncio
+import contextlib
+from collections.abc import Iterator
 
 import orjson
+import pytest
+from redis import Redis
 
 from gateway.node import Node
 from gateway.store.call import Call
@@ -11,7 +15,7 @@ from gateway.store.store import Store
 from tests.integration.fleet import BRISK, everything, online, two_nodes
 from tests.nodes import CREDENTIALS, config, login, running_node
 from tests.proxy import Proxy
-from tests.servers import Cluster
+from tests.servers import Cluster, redis7_binary
 from tests.waiting import eventually
 
 
@@ -107,6 +111,72 @@ async def test_a_node_cut_off_from_the_leases_alone_passes_nothing_once_its_own_
             assert (await bob.next("message"))["body"] == "back"
         finally:
             await b.abandon()
+
+
+async def test_a_partition_moves_to_another_master_under_traffic_and_nothing_with_sent_is_missing(
+    own_cluster: Cluster,
+) -> None:
+    async with two_nodes(own_cluster.url, **BRISK) as (a, b):
+        first, second, _ = apart(a)
+        alice, bob = await login(a, first), await login(b, second, "?platform=web&device=d")
+        sent: list[int] = []
+        moved = asyncio.Event()
+
+        async def send() -> None:
+            while len(sent) < 20 or not moved.is_set():
+                number = len(sent)
+                answer = await alice.send(second, number, key=f"k{number}")
+                while answer["type"] != "sent":
+                    # Refused while it moves; unknown where the links are made anew under it.
+                    assert answer["code"] in (503, 504), answer
+                    await asyncio.sleep(0.01)
+                    answer = await alice.send(second, number, key=f"k{number}", retry=True)
+                sent.append(number)
+
+        sending = asyncio.create_task(send())
+        await eventually(lambda: len(sent) > 5)
+        keys = a.store.keys
+        await asyncio.to_thread(move, own_cluster, keys.slot(keys.partition(second)))
+        moved.set()
+        await asyncio.wait_for(sending, 20)
+        assert (await bob.next("resync", 15))["recovered"] is False
+        got: list[int] = []
+        while not got or got[-1] != sent[-1]:
+            got.append((await bob.next("message"))["body"])
+        again = got.index(sent[0], 1)
+        assert got[again:] == sent, "behind the resync everything, in order"
+        assert got[:again] == sent[:again]
+        assert (await a.services.bans.ban([second], minutes=1)).sessions_closed == 1
+        assert (await bob.closed())[0] == 4502
+        await alice.close()
+
+
+def move(cluster: Cluster, slot: int) -> None:
+    """Gives a slot to another master, as an operator's tool does it."""
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(server.client()) for server in cluster.servers]
+        ids = [str(client.execute_command("CLUSTER", "MYID")) for client in clients]
+        source = next(index for index, client in enumerate(clients) if _holds(client, slot))
+        target = (source + 1) % len(clients)
+        port = cluster.servers[target].url.rpartition(":")[2]
+        clients[target].execute_command("CLUSTER", "SETSLOT", slot, "IMPORTING", ids[source])
+        clients[source].execute_command("CLUSTER", "SETSLOT", slot, "MIGRATING", ids[target])
+        while names := clients[source].execute_command("CLUSTER", "GETKEYSINSLOT", slot, 10):
+            clients[source].execute_command("MIGRATE", "127.0.0.1", port, "", 0, 5000, "KEYS", *names)
+        for index in (target, source, 3 - target - source):
+            clients[index].execute_command("CLUSTER", "SETSLOT", slot, "NODE", ids[target])
+
+
+def _holds(client: Redis, slot: int) -> bool:
+    return bool(client.execute_command("CLUSTER", "GETKEYSINSLOT", slot, 1))
+
+
+@pytest.fixture
+def own_cluster() -> Iterator[Cluster]:
+    """One whose slots may be moved: nobody else has it afterwards."""
+    cluster = Cluster(redis7_binary())
+    yield cluster
+    cluster.stop()
 
 
 def apart_of(node: Node, user: str) -> int:
