@@ -53,7 +53,7 @@ START_WAIT_S = 5.0
 """How long a start waits for the bus and the lease before it opens the port all the same (and answers 503 there)."""
 
 SWEEP_S = 30.0
-"""How often half-done changes are finished and ended bans leave the directory."""
+"""How often half-done changes are finished, ended bans leave the directory, and the hub is compared with Redis."""
 
 STOP_WAIT_S = 1.0
 """How long a stop waits for the last disconnects to reach Redis."""
@@ -342,6 +342,7 @@ class Node:
 
     def _sweep(self, _: object, now: float) -> None:
         self.wheel.arm(now + SWEEP_S, self._sweep)
+        self.resync.sweep()
         self.context.spawn(self._sweep_once())
 
     async def _sweep_once(self) -> None:

@@ -24,6 +24,10 @@ log = structlog.get_logger(__name__)
 REAP_BATCH = 500
 """Sessions of a dead node removed in one go."""
 
+REVISIT_S = 30.0
+"""How long after its burial a dead node is looked at once more: what it had written to a link that stood still may
+arrive only then, and register sessions that nobody else would ever end."""
+
 REAP_MARGIN_S = 0.02
 """How long after another node's lease end its state is looked at."""
 
@@ -155,8 +159,25 @@ class Leases:
     async def _reap(self, dead: str) -> None:
         try:
             await reap(self._context.store, dead, self._context.bus.incarnation, self._context.outbox)
+            self._context.wheel.arm(self._context.clock.now() + REVISIT_S, self._revisit, dead)
         except StoreError as error:
             log.warning("reaping is interrupted; it will be tried again", node=dead, reason=str(error))
+        finally:
+            self._reaping.discard(dead)
+
+    def _revisit(self, dead: str, now: float) -> None:
+        if dead not in self._reaping:
+            self._reaping.add(dead)
+            self._context.spawn(self._reap_late(dead))
+
+    async def _reap_late(self, dead: str) -> None:
+        store = self._context.store
+        try:
+            for partition in range(store.keys.partitions):
+                await forget_sessions(store, partition, dead, None, self._context.outbox)
+        except StoreError as error:
+            log.warning("the second look at a dead node is interrupted", node=dead, reason=str(error))
+            self._context.wheel.arm(self._context.clock.now() + REVISIT_S, self._revisit, dead)
         finally:
             self._reaping.discard(dead)
 

@@ -66,6 +66,13 @@ class Resync:
         self._watching.resync(partitions)
         self._context.spawn(self._compare(partitions, self._context.bus.incarnation))
 
+    def sweep(self) -> None:
+        """Forgets what Redis holds of this node that the hub does not: a command that a broken link had swallowed may
+        arrive long after the comparison that followed the break, and register a session that has gone."""
+        partitions = range(self._context.keys.partitions)
+        standing = frozenset(each for each in partitions if not self._context.bus.gate(each).away)
+        self._context.spawn(self._compare(standing, self._context.bus.incarnation))
+
     def received(self, payload: bytes) -> None:
         """One ``r`` push: the user has a new epoch, found by another session; those of before are reclaimed."""
         user, _, epoch = payload[1:].partition(b"\n")
