@@ -1237,7 +1237,7 @@ class Requests {
 class Page {
   #heard = [];
 
-  // `hooks`: offline(), online(), visible().
+  // `hooks`: offline(), online(), visible(), and leaving() when the page may never run again.
   constructor(hooks) {
     const { document } = globalThis;
     this.#on(globalThis, 'offline', hooks.offline);
@@ -1245,7 +1245,11 @@ class Page {
     // Back from the browser's own cache of pages, or thawed.
     this.#on(globalThis, 'pageshow', (event) => event.persisted && hooks.visible());
     this.#on(document, 'resume', hooks.visible);
-    this.#on(document, 'visibilitychange', () => document.visibilityState === 'visible' && hooks.visible());
+    this.#on(globalThis, 'pagehide', hooks.leaving);
+    this.#on(document, 'visibilitychange', () => {
+      if (document.visibilityState === 'visible') hooks.visible();
+      else hooks.leaving();
+    });
   }
 
   get offline() {
@@ -1293,7 +1297,8 @@ class Upkeep {
   #wake = () => {};
 
   // `peer`: address, token, device, platform, heartbeatS, attemptS, connectS.
-  // `owner`: since(), room(), welcomed(link, frame), take(frame), broken(), moved(state, why), ended(why), fault(error).
+  // `owner`: since(), room(), welcomed(link, frame), take(frame), broken(), moved(state, why), leaving(), ended(why),
+  // fault(error).
   constructor(peer, owner) {
     this.#peer = peer;
     this.#owner = owner;
@@ -1360,6 +1365,7 @@ class Upkeep {
       offline: () => this.link?.abandon('offline'),
       online: () => this.#nudge(),
       visible: () => this.#nudge(),
+      leaving: () => this.#owner.leaving(),
     });
     this.#run(life);
   }
@@ -1646,6 +1652,7 @@ class Client {
         take: (frame) => this.#take(frame),
         broken: () => this.#broken(),
         moved: (state, why) => this.#onState.tell(state, why),
+        leaving: () => this.#incoming.flush(),
         ended: (why) => this.#ended(why),
         fault,
       },

@@ -81,6 +81,31 @@ async def test_a_page_that_was_hidden_checks_its_link_and_misses_nothing(node: N
     await bob.close()
 
 
+async def test_a_page_that_goes_keeps_what_it_has_handled(node: Node, page: PageStage) -> None:
+    """It may never run again: what is batched is told before."""
+    bob = await login(node, "bob")
+    await page.run(f"""
+        app.saved = [];
+        const cursors = {{ load: () => null, save: (cursor) => {{ app.saved.push(cursor); }} }};
+        const client = app.client = new sdk.Client('{url(node)}', {{ token: '{await token(node, "alice")}', cursors }});
+        app.places = [];
+        client.onMessage(({{ cursor }}) => {{ app.places.push(cursor); }});
+        await client.connect();
+    """)
+    sent = await bob.send("alice", "the last")
+    assert sent["type"] == "sent"
+    kept = """
+        while (app.places.length === 0) await new Promise((resolve) => { setTimeout(resolve); });
+        const before = app.saved.at(-1) === app.places[0];
+        window.dispatchEvent(new Event('pagehide'));
+        await Promise.resolve();
+        await Promise.resolve();
+        return [before, app.saved.at(-1) === app.places[0]];
+    """
+    assert await page.run(kept) == [False, True]
+    await bob.close()
+
+
 async def test_a_page_that_was_hidden_keeps_a_link_that_lives(node: Node, page: PageStage) -> None:
     bob = await login(node, "bob")
     await connected(page, url(node), [await token(node, "alice")])

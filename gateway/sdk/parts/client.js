@@ -76,6 +76,7 @@ export class Client {
         take: (frame) => this.#take(frame),
         broken: () => this.#broken(),
         moved: (state, why) => this.#onState.tell(state, why),
+        leaving: () => this.#incoming.flush(),
         ended: (why) => this.#ended(why),
         fault,
       },

@@ -3,7 +3,7 @@
 export class Page {
   #heard = [];
 
-  // `hooks`: offline(), online(), visible().
+  // `hooks`: offline(), online(), visible(), and leaving() when the page may never run again.
   constructor(hooks) {
     const { document } = globalThis;
     this.#on(globalThis, 'offline', hooks.offline);
@@ -11,7 +11,11 @@ export class Page {
     // Back from the browser's own cache of pages, or thawed.
     this.#on(globalThis, 'pageshow', (event) => event.persisted && hooks.visible());
     this.#on(document, 'resume', hooks.visible);
-    this.#on(document, 'visibilitychange', () => document.visibilityState === 'visible' && hooks.visible());
+    this.#on(globalThis, 'pagehide', hooks.leaving);
+    this.#on(document, 'visibilitychange', () => {
+      if (document.visibilityState === 'visible') hooks.visible();
+      else hooks.leaving();
+    });
   }
 
   get offline() {

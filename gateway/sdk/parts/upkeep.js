@@ -29,7 +29,8 @@ export class Upkeep {
   #wake = () => {};
 
   // `peer`: address, token, device, platform, heartbeatS, attemptS, connectS.
-  // `owner`: since(), room(), welcomed(link, frame), take(frame), broken(), moved(state, why), ended(why), fault(error).
+  // `owner`: since(), room(), welcomed(link, frame), take(frame), broken(), moved(state, why), leaving(), ended(why),
+  // fault(error).
   constructor(peer, owner) {
     this.#peer = peer;
     this.#owner = owner;
@@ -96,6 +97,7 @@ export class Upkeep {
       offline: () => this.link?.abandon('offline'),
       online: () => this.#nudge(),
       visible: () => this.#nudge(),
+      leaving: () => this.#owner.leaving(),
     });
     this.#run(life);
   }
