@@ -11,6 +11,8 @@ from typing import Any, NamedTuple, Protocol
 
 from msgspec import Struct
 
+from gateway.client.errors import RateLimited
+
 logger = logging.getLogger("gateway.client")
 
 CACHED_MAX = 1000
@@ -200,7 +202,13 @@ class Users:
                     logger.exception("a handler of changed users failed")
 
     async def _from_gateway(self, users: list[str]) -> Sequence[UserInfo]:
-        answer = await self._client.ask("user.get", users=users)
+        while True:
+            try:
+                answer = await self._client.ask("user.get", users=users)
+                break
+            except RateLimited as error:
+                # Many at once are this client's own doing: they wait, as long as a fetch may take.
+                await asyncio.sleep((error.retry_after_ms or 1000) / 1000)
         return [
             UserInfo(each["user"], each["name"], each["avatar_url"], each.get("profile")) for each in answer["users"]
         ]

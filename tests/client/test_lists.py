@@ -100,6 +100,14 @@ async def test_users_are_looked_up_at_the_gateway(apps: Apps, node: Node) -> Non
     assert await alice.users.get_many(more) == dict.fromkeys(more)
 
 
+async def test_more_lookups_than_the_rate_allows_wait(valkey: Server) -> None:
+    async with running_node(valkey.url, send_rate_per_s=20, send_burst=20) as node:
+        issue = node.services.tokens.issue
+        async with Client(f"ws://127.0.0.1:{node.listener.port}", lambda: issue("alice", "Alice")) as alice:
+            many = [f"user{index}" for index in range(BATCH_MAX * 5)]
+            assert await alice.users.get_many(many) == dict.fromkeys(many)
+
+
 async def test_closing_a_client_ends_its_lookups(apps: Apps) -> None:
     alice = await apps.connected("alice")
     await alice.close()
