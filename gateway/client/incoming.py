@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import logging
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable
 from typing import Any, Literal, NamedTuple, Protocol
@@ -13,8 +12,6 @@ from gateway.client.errors import Closed, QueueFull
 from gateway.client.link import Fields, Link
 from gateway.client.messages import Message, Recalled, Received, Updated, of_push
 from gateway.client.upkeep import Upkeep, asked
-
-logger = logging.getLogger("gateway.client")
 
 REMEMBERED = 10_000
 """Message ids kept to recognise what comes twice."""
