@@ -234,6 +234,12 @@ class App:
         if self._sends:
             await asyncio.wait(tuple(self._sends))
 
+    async def greet(self) -> None:
+        """Writes to all its peers; every message has its outcome when this returns."""
+        if self.client is not None:
+            client = self.client
+            await asyncio.gather(*(self._send(client, peer) for peer in self.peers))
+
     async def _send(self, client: Client, to: str) -> None:
         sending = self._ledger.begin(self.device, to)
         body = {"by": self.device, "number": sending.place.number}

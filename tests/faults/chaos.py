@@ -111,7 +111,7 @@ async def run(seed: int, seconds: float, devices: int, every_s: float) -> Report
             async with _running(apps):
                 await _until(lambda: all(app.live for app in apps), "everybody is there")
                 await _break(world, apps, ledger, seed, seconds)
-                defects = await _settled(apps, ledger)
+                defects = await _examine(world, apps, ledger)
             left = await _left(world)
             defects += _defects_logged(world.log())
     for app in apps:
@@ -140,8 +140,42 @@ async def _break(world: World, apps: list[App], ledger: Ledger, seed: int, secon
             await asyncio.sleep(seconds)
             over.set()
         await world.heal()
-        ledger.note("", "all is mended")
         said.set()
+    ledger.note("", "all is mended")
+
+
+async def _examine(world: World, apps: list[App], ledger: Ledger) -> list[str]:
+    """Waits until everybody is there and has what it is owed; returns what does not come.
+
+    The nodes alone lose their links to the store once more, and everybody writes to all peers: somebody who is left
+    behind silently has no later break that would help.
+    """
+    problems = await _await({"everybody is there again": lambda: all(app.live for app in apps)})
+    for name, link in world.store_links.items():
+        ledger.fault("links cut", f"store link of {name}, the last time")
+        link.cut()
+    await asyncio.gather(*(app.greet() for app in apps))
+    problems += await _await(
+        {
+            "everybody has what was sent": lambda: not missing(ledger),
+            "everybody is there still": lambda: all(app.live for app in apps),
+            "everybody sees all their peers online": lambda: all(app.sees_all for app in apps),
+        }
+    )
+    # What comes twice or late came before the answers to these.
+    pings = await asyncio.gather(*(app.client.ping() for app in apps if app.client), return_exceptions=True)
+    return problems + [f"a ping at the end: {each!r}" for each in pings if isinstance(each, BaseException)]
+
+
+async def _await(conditions: dict[str, Callable[[], bool]]) -> list[str]:
+    """Waits for each; says what does not come true."""
+    problems = []
+    for what, condition in conditions.items():
+        try:
+            await _until(condition, what)
+        except TimeoutError as error:
+            problems.append(str(error))
+    return problems
 
 
 def device_names(devices: int) -> list[str]:
@@ -178,23 +212,6 @@ async def _running(apps: list[App]) -> AsyncIterator[None]:
         for life in lives:
             life.cancel()
         await asyncio.gather(*lives, return_exceptions=True)
-
-
-async def _settled(apps: list[App], ledger: Ledger) -> list[str]:
-    """Waits until everybody is there and has what it is owed; returns what does not come."""
-    problems = []
-    for condition, what in (
-        (lambda: all(app.live for app in apps), "everybody is there again"),
-        (lambda: not missing(ledger), "everybody has what was sent"),
-        (lambda: all(app.sees_all for app in apps), "everybody sees all their peers online"),
-    ):
-        try:
-            await _until(condition, what)
-        except TimeoutError as error:
-            problems.append(str(error))
-    # What came twice or late came before the answer to this.
-    await asyncio.gather(*(app.client.ping() for app in apps if app.live and app.client is not None))
-    return problems
 
 
 async def _left(world: World) -> list[str]:
