@@ -25,7 +25,7 @@ from gateway.client import Client, Closed, Stopped
 from gateway.client.upkeep import State
 from gateway.config import Config
 
-CALL_WAIT_S = 10.0
+CALL_WAIT_S = 5.0
 SEND_S = 30.0
 """Who types wants to know; until then the next line waits."""
 
@@ -63,6 +63,8 @@ def connect(
         platform="desktop",
         tls=_trust(config, url),
         connect_s=None,
+        # A token takes two calls.
+        attempt_s=2 * CALL_WAIT_S + 1,
         send_s=SEND_S,
     )
     screen = Screen(connection, user, wallet.renewed if wallet else None, config.id_pattern)
