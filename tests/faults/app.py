@@ -25,7 +25,7 @@ OUTSTANDING_MAX = 30
 """Sends of one app that wait for their outcome; over it the app waits too."""
 
 COME_AGAIN_S = 0.5
-"""How soon somebody who was thrown out tries again."""
+"""How soon somebody who was thrown out tries again, banned or not."""
 
 
 class Cursors:
@@ -42,7 +42,7 @@ class Cursors:
 
 
 class App:
-    """One device. It stays connected as long as it is let, comes again when it was thrown out, and talks to its peers.
+    """One device. It stays connected as long as it is let, tries again when it was thrown out, and talks to its peers.
 
     Args:
         device: ``<user>/<device id>``.
@@ -86,20 +86,11 @@ class App:
         self._life = 0
         self._attempted = 0.0
         self._taken: dict[Place, tuple[int, str]] = {}
-        self._welcome = asyncio.Event()
-        self._welcome.set()
         self._reopening = asyncio.Event()
         self._leaving = False
         self._sends: set[asyncio.Task[None]] = set()
 
     # What happens to it.
-
-    def keep_out(self) -> None:
-        """Coming again makes no sense until ``let_in``: its user is banned."""
-        self._welcome.clear()
-
-    def let_in(self) -> None:
-        self._welcome.set()
 
     def reopen(self) -> None:
         """Somebody ends the app and starts it again."""
@@ -109,7 +100,6 @@ class App:
         """It goes for good."""
         self._leaving = True
         self._reopening.set()
-        self._welcome.set()
 
     async def block(self, other: str) -> bool:
         """Its user blocks somebody; whether the gateway said that it is done."""
@@ -142,7 +132,6 @@ class App:
             self._ledger.note(self.device, "starts")
             try:
                 while not self._reopening.is_set():
-                    await self._welcome.wait()
                     await self._connected(client)
             finally:
                 await client.close()

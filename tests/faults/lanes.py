@@ -196,14 +196,10 @@ class PeopleFaults:
         self._ledger.fault("ban", user)
         await persist(lambda: self._services.bans.ban([user], minutes=10))
         window = self._ledger.shut(user)
-        for app in self._of(user):
-            app.keep_out()
         await asyncio.sleep(kept_s)
         self._ledger.lift(window)
         self._ledger.note("", f"the ban of {user} is being lifted")
         await persist(lambda: self._services.bans.unban([user]))
-        for app in self._of(user):
-            app.let_in()
         self._busy.discard(user)
 
     async def expire(self, chance: random.Random) -> None:
@@ -240,9 +236,6 @@ class PeopleFaults:
 
     def _choose(self, chance: random.Random) -> str:
         return owner(self._apps[chance.randrange(len(self._apps))].device)
-
-    def _of(self, user: str) -> list[App]:
-        return [app for app in self._apps if app.user == user]
 
 
 class AppFaults:
