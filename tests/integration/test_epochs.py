@@ -3,6 +3,7 @@ missing."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -197,3 +198,29 @@ async def test_a_demoted_master_takes_nothing_and_a_promoted_one_is_resynced_fro
         await sent(alice, "alice", "after")
         assert [(await alice.next("message"))["body"] for _ in range(2)] == ["before", "after"]
         await alice.close()
+
+
+async def test_a_server_that_loads_its_data_takes_nothing_before_it_is_through() -> None:
+    slow = {"key-load-delay": "6000", "loading-process-events-interval-bytes": "1024"}
+    server = Server.on_socket(redis7_binary(), rdbcompression="no", **slow)
+    try:
+        async with running_node(server.url, node_id="a", **BRISK) as node:
+            alice = await login(node, "alice", DEVICE)
+            await sent(alice, "alice", "before")
+            with server.client() as client:
+                client.mset({f"filler{number}": "x" * 2000 for number in range(50)})
+                client.execute_command("SAVE")
+            await asyncio.gather(asyncio.to_thread(server.restart), refused_while_loading(node, alice))
+            assert (await alice.next("resync", 15))["recovered"] is False
+            await ready(node)
+            await sent(alice, "alice", "after")
+            got = await until(alice, "after")
+            assert [each["body"] for each in got] == ["before", "before", "after"]
+            await alice.close()
+    finally:
+        server.stop()
+
+
+async def refused_while_loading(node: Node, client: Client) -> None:
+    await eventually(lambda: "LOADING" in str(node.bus.fault), 15)
+    assert (await client.send("alice", "too early"))["code"] == 503
