@@ -84,6 +84,7 @@ class Bus:
         self._barrier = 0
         self._settling: asyncio.Task[None] | None = None
         self._looked_at = 0.0
+        self._unsettled = ""
         self._closed = False
 
     # Commands, by place.
@@ -349,8 +350,12 @@ class Bus:
             if not await self.topology.discover() and self._generation == self.topology.generation:
                 return
         except StoreError as error:
-            log.warning("the store's topology is unsettled", reason=str(error))
+            # Asked again and again while nobody answers: said once.
+            if str(error) != self._unsettled:
+                self._unsettled = str(error)
+                log.warning("the store's topology is unsettled", reason=self._unsettled)
             return
+        self._unsettled = ""
         log.warning("the store's topology changed: all links are rebuilt")
         for each in self._connections():
             await each.close()
