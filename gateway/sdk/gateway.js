@@ -653,8 +653,19 @@ class Watching {
   async watch(users) {
     const present = new Map();
     for (const piece of pieces(users)) {
-      const reply = await this.#ask('watch', { users: piece });
-      for (const user of piece) this.#watched.add(user);
+      // Before the answer: a change may come right behind it, in the same turn of the loop.
+      const fresh = piece.filter((user) => !this.#watched.has(user));
+      for (const user of fresh) this.#watched.add(user);
+      let reply;
+      try {
+        reply = await this.#ask('watch', { users: piece });
+      } catch (error) {
+        for (const user of fresh) {
+          this.#watched.delete(user);
+          this.#known.delete(user);
+        }
+        throw error;
+      }
       for (const state of reply.users) {
         this.#learn(state, true);
         present.set(state.user, this.#known.get(state.user));
