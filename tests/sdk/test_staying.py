@@ -257,20 +257,6 @@ async def test_a_message_whose_answer_was_lost_is_repeated_and_stored_once(node:
     await bob.close()
 
 
-async def test_a_message_of_an_earlier_life_is_repeated_by_its_key(node: Node, stage: Stage) -> None:
-    bob = await login(node, "bob")
-    alice = await token(node, "alice")
-    await connected(stage, url(node), alice)
-    first = await stage.run("return await app.client.send('bob', 'kept', { key: 'k1' })")
-    await stage.run("await app.client.close()")
-    await connected(stage, url(node), alice, "later")
-    again = await stage.run("return await app.later.send('bob', 'kept', { key: 'k1', retry: true })")
-    assert again["mid"] == first["mid"]
-    await stage.run("await app.later.send('bob', 'next')")
-    assert await texts(bob, 2) == ["kept", "next"]
-    await bob.close()
-
-
 async def test_an_answer_that_does_not_come_in_time_is_asked_for_again(node: Node, stage: Stage) -> None:
     bob = await login(node, "bob")
     async with in_front_of(node) as proxy:

@@ -195,6 +195,30 @@ async def test_what_the_handler_has_not_returned_from_comes_again_elsewhere(node
     await bob.close()
 
 
+async def test_what_was_received_counts_at_once_where_the_app_wants_it_so(node: Node, stage: Stage) -> None:
+    bob = await login(node, "bob")
+    alice = await token(node, "alice")
+    await prepare(stage, url(node), alice, ack="received")
+    await stage.run("""
+        app.seen = [];
+        app.client.onMessage(({ body }) => {
+            app.seen.push(body);
+            return new Promise(() => {});
+        });
+        await app.client.connect();
+    """)
+    for number in range(3):
+        await bob.send("alice", number)
+    await until(stage, "app.seen.length === 1")
+    # The others have come too: a reply follows what was pushed before it.
+    await stage.run("await app.client.ping(); await app.client.close()")
+    await connected(stage, url(node), alice, "later")
+    await bob.send("alice", "new")
+    await until(stage, "app.of.later.messages.length > 0")
+    assert await stage.run("return app.of.later.messages.map(({ body }) => body)") == ["new"]
+    await bob.close()
+
+
 async def test_a_handler_that_fails_is_told_and_the_next_message_comes(node: Node, stage: Stage) -> None:
     bob = await login(node, "bob")
     await prepare(stage, url(node), await token(node, "alice"))
