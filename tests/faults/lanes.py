@@ -27,7 +27,8 @@ APP_REST_S = 0.5
 """The mean time between two faults of a kind; more often than this, and hardly anybody is connected."""
 
 RETRY_S = 0.2
-"""How soon an admin repeats what the store did not answer."""
+PERSIST_S = 60.0
+"""How soon, and for how long, an admin repeats what the store did not answer."""
 
 Act = Callable[[random.Random], Awaitable[None]]
 
@@ -258,10 +259,11 @@ class AppFaults:
 
 
 async def persist(act: Callable[[], Awaitable[object]]) -> None:
-    """Does something through the store until it is answered."""
-    while True:
-        try:
-            await act()
-            return
-        except StoreError:
-            await asyncio.sleep(RETRY_S)
+    """Does something through the store until it is answered. Raises TimeoutError after PERSIST_S."""
+    async with asyncio.timeout(PERSIST_S):
+        while True:
+            try:
+                await act()
+                return
+            except StoreError:
+                await asyncio.sleep(RETRY_S)
