@@ -239,6 +239,7 @@ class Incoming {
   // The client has begun, or begins again.
   start() {
     this.#ended = null;
+    if (this.handlers.message.size > 0) this.#handing ??= this.#hand();
   }
 
   // A link is live, or goes on in a new epoch; what follows is after `cursor`.
@@ -1405,17 +1406,19 @@ class Upkeep {
       if (device !== null) asked.device = device;
       if (since !== null) asked.since = since;
       return await new Promise((resolve, reject) => {
+        let own = null;
         const hooks = {
           welcome: (frame) => this.#welcome(life, frame),
           frame: (frame) => this.#owner.take(frame),
           end: (ending) => {
-            this.#broken();
+            if (this.link === own) this.#broken();
             resolve(ending);
           },
         };
         Link.open(address, token, asked, { heartbeatS, attemptS }, hooks).then((link) => {
-          this.link = link;
-          if (this.#life !== life) link.close();
+          own = link;
+          if (this.#life === life) this.link = link;
+          else link.close();
         }, reject);
       });
     } catch (error) {

@@ -115,6 +115,10 @@ async def test_a_kicked_client_does_not_come_again(node: Node, stage: Stage) -> 
     # Unless the app says so.
     await stage.run("await app.client.connect()")
     assert await stage.run("return app.client.state") == "live"
+    bob = await login(node, "bob")
+    await bob.send("alice", "welcome back")
+    await until(stage, "app.of.client.messages.length === 1")
+    await bob.close()
 
 
 async def test_a_ban_says_until_when(node: Node, stage: Stage) -> None:

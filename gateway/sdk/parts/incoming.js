@@ -63,6 +63,7 @@ export class Incoming {
   // The client has begun, or begins again.
   start() {
     this.#ended = null;
+    if (this.handlers.message.size > 0) this.#handing ??= this.#hand();
   }
 
   // A link is live, or goes on in a new epoch; what follows is after `cursor`.

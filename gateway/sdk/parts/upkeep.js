@@ -126,17 +126,19 @@ export class Upkeep {
       if (device !== null) asked.device = device;
       if (since !== null) asked.since = since;
       return await new Promise((resolve, reject) => {
+        let own = null;
         const hooks = {
           welcome: (frame) => this.#welcome(life, frame),
           frame: (frame) => this.#owner.take(frame),
           end: (ending) => {
-            this.#broken();
+            if (this.link === own) this.#broken();
             resolve(ending);
           },
         };
         Link.open(address, token, asked, { heartbeatS, attemptS }, hooks).then((link) => {
-          this.link = link;
-          if (this.#life !== life) link.close();
+          own = link;
+          if (this.#life === life) this.link = link;
+          else link.close();
         }, reject);
       });
     } catch (error) {
