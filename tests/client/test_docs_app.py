@@ -39,13 +39,17 @@ class App(Program):
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         super().__init__(me, other, f"ws://127.0.0.1:{gateway.client_port}", cwd=gateway.cwd, PATH=path)
 
+    def shows(self, text: str, deadline_s: float = START_DEADLINE_S) -> None:
+        """As of any program; this one starts another for every attempt to connect."""
+        super().shows(text, deadline_s)
+
 
 def test_two_people_chat_over_a_restart_of_the_gateway(gateway: Gateway) -> None:
     with App(gateway, "alice", "bob") as alice:
         alice.say("anybody?")
-        alice.shows("  not sent: no such user", START_DEADLINE_S)
+        alice.shows("  not sent: no such user")
         with App(gateway, "bob", "alice") as bob:
-            alice.shows("* bob is online", START_DEADLINE_S)
+            alice.shows("* bob is online")
             alice.say("hello")
             bob.shows("alice: hello")
             alice.shows("  delivered")
@@ -55,17 +59,17 @@ def test_two_people_chat_over_a_restart_of_the_gateway(gateway: Gateway) -> None
             alice.shows("* waiting")
             alice.say("are you still there?")
             with Gateway(gateway.cwd, ports=ports) as again:
-                bob.shows("alice: are you still there?", 60)
+                bob.shows("alice: are you still there?")
                 bob.say("I am")
-                alice.shows("bob: I am", 60)
+                alice.shows("bob: I am")
                 assert again.ctl("ban", "alice", "--minutes", "5").returncode == 0
-                assert alice.ended() == 1
+                assert alice.ended(START_DEADLINE_S) == 1
                 assert "* banned (4502)" in alice.output
                 bob.say("gone?")
                 bob.shows("kept until alice is back")
                 assert bob.process.stdin is not None
                 bob.process.stdin.close()
-                assert bob.ended() == 0
+                assert bob.ended(START_DEADLINE_S) == 0
                 assert again.stop() == 0
             assert (bob.output.count("alice: hello"), bob.output.count("are you still there?")) == (1, 1)
             assert "Traceback" not in alice.output + bob.output
