@@ -122,24 +122,37 @@ def test_the_package_has_the_version_of_the_gateway() -> None:
     assert json.loads((SDK / "package.json").read_text())["version"] == gateway.__version__
 
 
+WAYS = ("--experimental-websocket", "--no-experimental-websocket", "--no-experimental-global-webcrypto")
+"""How one Node is like another: with a WebSocket of its own, without, and without the global `crypto`."""
+
+
+def ways() -> list[tuple[str, ...]]:
+    """This Node as it is, and with each of those flags that it knows."""
+    known = "JSON.stringify([...process.allowedNodeEnvironmentFlags])"
+    allowed = set(json.loads(run(node_binary(), "--print", known)))
+    return [(), *((flag,) for flag in WAYS if flag in allowed or flag.replace("--no-", "--") in allowed)]
+
+
 @pytest.mark.asyncio(loop_scope="session")
-@pytest.mark.parametrize("flags", [(), ("--experimental-websocket",), ("--no-experimental-global-webcrypto",)])
-async def test_node_talks_with_and_without_a_websocket_of_its_own(node: Node, flags: tuple[str, ...]) -> None:
-    allowed = run(
-        node_binary(), "--print", "process.allowedNodeEnvironmentFlags.has(process.argv[1])", "--", *flags[:1]
-    )
-    if flags and allowed.strip() != "true":
-        pytest.skip(f"this Node knows no {flags[0]}")
-    bob = await login(node, "bob")
-    async with node_stage(*flags) as stage:
-        assert await stage.run("return typeof WebSocket === 'undefined'") is ("--experimental-websocket" not in flags)
-        await connected(stage, url(node), await node.services.tokens.issue("alice", "Alice"))
-        await stage.run("await app.client.send('bob', 'é'.repeat(40000))")
-        assert (await bob.next("message"))["body"] == "é" * 40000
-        await bob.send("alice", "ü" * 60000)
-        await until(stage, "app.of.client.messages.length === 1")
-        assert await stage.run("return app.of.client.messages[0].body") == "ü" * 60000
-    await bob.close()
+async def test_node_talks_with_and_without_a_websocket_of_its_own(node: Node) -> None:
+    sockets = set()
+    for flags in ways():
+        user = f"bob{len(sockets)}"
+        bob = await login(node, user)
+        async with node_stage(*flags) as stage:
+            own = await stage.run("return typeof WebSocket !== 'undefined'")
+            assert own is {"--experimental-websocket": True, "--no-experimental-websocket": False}.get(
+                "".join(flags), own
+            )
+            sockets.add(own)
+            await connected(stage, url(node), await node.services.tokens.issue("alice", "Alice"))
+            await stage.run(f"await app.client.send('{user}', 'é'.repeat(40000))")
+            assert (await bob.next("message"))["body"] == "é" * 40000
+            await bob.send("alice", "ü" * 60000)
+            await until(stage, "app.of.client.messages.length === 1")
+            assert await stage.run("return app.of.client.messages[0].body") == "ü" * 60000
+        await bob.close()
+    assert False in sockets, "the package's own WebSocket was not used"
 
 
 @pytest.fixture
