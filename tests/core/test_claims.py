@@ -182,7 +182,9 @@ class TestForeign:
         assert judge.verify(token, NOW) == Claims("alice", NOW, NOW + 60_000, "", True)
 
     @pytest.mark.parametrize(
-        ("private", "algorithm"), [(RSA, "RS256"), (RSA, "RS512"), (EC, "ES256"), (ED, "EdDSA")], ids=str
+        ("private", "algorithm"),
+        [(RSA, "RS256"), (RSA, "RS512"), (EC, "ES256"), (ED, "EdDSA")],
+        ids=["RS256", "RS512", "ES256", "EdDSA"],
     )
     def test_by_public_key(self, private: Any, algorithm: str) -> None:
         judge = verifier(OWN, Key(pem(private), frozenset({algorithm}), foreign=True))
