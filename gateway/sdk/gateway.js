@@ -206,7 +206,6 @@ class Incoming {
   #handing = null;
   #iterating = false;
   #wake = () => {};
-  #room = null;
   #full = false;
   #ended = null;
   // The last entry that was taken over.
@@ -216,7 +215,7 @@ class Incoming {
   #saves;
   #saving = Promise.resolve();
 
-  // `options`: incomingMax, ack, device, cursors. `hooks`: fault(error), full() when no more can be taken.
+  // `options`: incomingMax, ack, device, cursors. `hooks`: fault(error), again() to open the link anew.
   constructor(options, hooks) {
     this.#options = options;
     this.#hooks = hooks;
@@ -245,6 +244,7 @@ class Incoming {
   // A link is live, or goes on in a new epoch; what follows is after `cursor`.
   live(link, cursor) {
     this.#link = link;
+    this.#full = false;
     if (cursor !== this.since) {
       // What waits here will come again under other cursors; the old ones mean nothing any more.
       for (const entry of this.#queue) entry.cursor = null;
@@ -264,9 +264,13 @@ class Incoming {
 
   // An entry of the inbox has arrived.
   take(frame) {
-    if (this.#queue.length >= this.#options.incomingMax) {
+    // Too many wait: nothing more is taken until the gateway brings it again, on a new link. This one stays for what
+    // the app sends.
+    const { incomingMax } = this.#options;
+    if (this.#full) return;
+    if (this.#queue.length >= incomingMax) {
       this.#full = true;
-      this.#hooks.full();
+      this.#hooks.fault(new QueueFull(503, `${incomingMax} messages wait to be handled; the gateway keeps the others`));
       return;
     }
     const cursor = frame.cursor ?? null;
@@ -280,16 +284,6 @@ class Incoming {
       this.#wake();
     }
     if (this.#options.ack === 'received' && cursor !== null) this.#acks.add(cursor);
-  }
-
-  // Resolves when, after too many waited, half of what may wait has been taken over.
-  async room() {
-    if (!this.#full) return;
-    this.#full = false;
-    if (this.#queue.length * 2 <= this.#options.incomingMax) return;
-    await new Promise((resolve) => {
-      this.#room = resolve;
-    });
   }
 
   // Hands messages to a function from now on; returns what ends that.
@@ -348,7 +342,6 @@ class Incoming {
       this.since = this.#over;
     }
     this.#wake();
-    this.#freed();
   }
 
   async #hand() {
@@ -380,12 +373,10 @@ class Incoming {
   #handled(entry) {
     this.#current = null;
     if (entry.cursor !== null) this.#took(entry.cursor);
-    if (this.#queue.length * 2 <= this.#options.incomingMax) this.#freed();
-  }
-
-  #freed() {
-    this.#room?.();
-    this.#room = null;
+    if (this.#full && this.#queue.length * 2 <= this.#options.incomingMax) {
+      this.#full = false;
+      this.#hooks.again();
+    }
   }
 
   #took(cursor) {
@@ -1309,7 +1300,7 @@ class Upkeep {
   #wake = () => {};
 
   // `peer`: address, token, device, platform, heartbeatS, attemptS, connectS.
-  // `owner`: since(), room(), welcomed(link, frame), take(frame), broken(), moved(state, why), leaving(), ended(why),
+  // `owner`: since(), welcomed(link, frame), take(frame), broken(), moved(state, why), leaving(), ended(why),
   // fault(error).
   constructor(peer, owner) {
     this.#peer = peer;
@@ -1345,7 +1336,7 @@ class Upkeep {
     this.#stopped.resolve(why instanceof Closed ? null : why);
   }
 
-  // Ends the present link; `then` is waited for before the next.
+  // Ends the present link; the next one comes without counting a failure.
   again(reason) {
     this.#failures = 0;
     this.link?.abandon(reason);
@@ -1459,7 +1450,6 @@ class Upkeep {
 
   // Waits until it may try again.
   async #turn(life) {
-    await this.#owner.room();
     while (this.#life === life) {
       const wait = this.#notBefore - performance.now();
       const { offline } = this.#page;
@@ -1652,8 +1642,8 @@ class Client {
     this.#onState = new Handlers(fault);
     this.#onSession = new Handlers(fault);
     this.#onResumed = new Handlers(fault);
-    const full = () => this.#upkeep.again('too many messages wait to be handled');
-    this.#incoming = new Incoming(options, { fault, full });
+    const again = () => this.#upkeep.again('messages that had to wait at the gateway are fetched');
+    this.#incoming = new Incoming(options, { fault, again });
     this.#outgoing = new Outgoing(options);
     this.#requests = new Requests(options);
     this.#watching = new Watching(ask, fault);
@@ -1661,7 +1651,6 @@ class Client {
       { address: addressOf(url), ...options },
       {
         since: () => this.#incoming.load(),
-        room: () => this.#incoming.room(),
         welcomed: (link, frame) => this.#welcomed(link, frame),
         take: (frame) => this.#take(frame),
         broken: () => this.#broken(),

@@ -62,8 +62,8 @@ export class Client {
     this.#onState = new Handlers(fault);
     this.#onSession = new Handlers(fault);
     this.#onResumed = new Handlers(fault);
-    const full = () => this.#upkeep.again('too many messages wait to be handled');
-    this.#incoming = new Incoming(options, { fault, full });
+    const again = () => this.#upkeep.again('messages that had to wait at the gateway are fetched');
+    this.#incoming = new Incoming(options, { fault, again });
     this.#outgoing = new Outgoing(options);
     this.#requests = new Requests(options);
     this.#watching = new Watching(ask, fault);
@@ -71,7 +71,6 @@ export class Client {
       { address: addressOf(url), ...options },
       {
         since: () => this.#incoming.load(),
-        room: () => this.#incoming.room(),
         welcomed: (link, frame) => this.#welcomed(link, frame),
         take: (frame) => this.#take(frame),
         broken: () => this.#broken(),

@@ -1,6 +1,6 @@
 // Messages on their way in: each once, in order, and acked once the app has taken them over.
 
-import { Closed } from './errors.js';
+import { Closed, QueueFull } from './errors.js';
 import { Handlers } from './handlers.js';
 
 // Message ids that are remembered, to know a re-delivery by.
@@ -30,7 +30,6 @@ export class Incoming {
   #handing = null;
   #iterating = false;
   #wake = () => {};
-  #room = null;
   #full = false;
   #ended = null;
   // The last entry that was taken over.
@@ -40,7 +39,7 @@ export class Incoming {
   #saves;
   #saving = Promise.resolve();
 
-  // `options`: incomingMax, ack, device, cursors. `hooks`: fault(error), full() when no more can be taken.
+  // `options`: incomingMax, ack, device, cursors. `hooks`: fault(error), again() to open the link anew.
   constructor(options, hooks) {
     this.#options = options;
     this.#hooks = hooks;
@@ -69,6 +68,7 @@ export class Incoming {
   // A link is live, or goes on in a new epoch; what follows is after `cursor`.
   live(link, cursor) {
     this.#link = link;
+    this.#full = false;
     if (cursor !== this.since) {
       // What waits here will come again under other cursors; the old ones mean nothing any more.
       for (const entry of this.#queue) entry.cursor = null;
@@ -88,9 +88,13 @@ export class Incoming {
 
   // An entry of the inbox has arrived.
   take(frame) {
-    if (this.#queue.length >= this.#options.incomingMax) {
+    // Too many wait: nothing more is taken until the gateway brings it again, on a new link. This one stays for what
+    // the app sends.
+    const { incomingMax } = this.#options;
+    if (this.#full) return;
+    if (this.#queue.length >= incomingMax) {
       this.#full = true;
-      this.#hooks.full();
+      this.#hooks.fault(new QueueFull(503, `${incomingMax} messages wait to be handled; the gateway keeps the others`));
       return;
     }
     const cursor = frame.cursor ?? null;
@@ -104,16 +108,6 @@ export class Incoming {
       this.#wake();
     }
     if (this.#options.ack === 'received' && cursor !== null) this.#acks.add(cursor);
-  }
-
-  // Resolves when, after too many waited, half of what may wait has been taken over.
-  async room() {
-    if (!this.#full) return;
-    this.#full = false;
-    if (this.#queue.length * 2 <= this.#options.incomingMax) return;
-    await new Promise((resolve) => {
-      this.#room = resolve;
-    });
   }
 
   // Hands messages to a function from now on; returns what ends that.
@@ -172,7 +166,6 @@ export class Incoming {
       this.since = this.#over;
     }
     this.#wake();
-    this.#freed();
   }
 
   async #hand() {
@@ -204,12 +197,10 @@ export class Incoming {
   #handled(entry) {
     this.#current = null;
     if (entry.cursor !== null) this.#took(entry.cursor);
-    if (this.#queue.length * 2 <= this.#options.incomingMax) this.#freed();
-  }
-
-  #freed() {
-    this.#room?.();
-    this.#room = null;
+    if (this.#full && this.#queue.length * 2 <= this.#options.incomingMax) {
+      this.#full = false;
+      this.#hooks.again();
+    }
   }
 
   #took(cursor) {

@@ -29,7 +29,7 @@ export class Upkeep {
   #wake = () => {};
 
   // `peer`: address, token, device, platform, heartbeatS, attemptS, connectS.
-  // `owner`: since(), room(), welcomed(link, frame), take(frame), broken(), moved(state, why), leaving(), ended(why),
+  // `owner`: since(), welcomed(link, frame), take(frame), broken(), moved(state, why), leaving(), ended(why),
   // fault(error).
   constructor(peer, owner) {
     this.#peer = peer;
@@ -65,7 +65,7 @@ export class Upkeep {
     this.#stopped.resolve(why instanceof Closed ? null : why);
   }
 
-  // Ends the present link; `then` is waited for before the next.
+  // Ends the present link; the next one comes without counting a failure.
   again(reason) {
     this.#failures = 0;
     this.link?.abandon(reason);
@@ -179,7 +179,6 @@ export class Upkeep {
 
   // Waits until it may try again.
   async #turn(life) {
-    await this.#owner.room();
     while (this.#life === life) {
       const wait = this.#notBefore - performance.now();
       const { offline } = this.#page;
