@@ -106,6 +106,10 @@ class ProviderFailed(Exception):
     """The app's own token or cursor hook raised; ``__cause__`` is what."""
 
 
+class HandlerFailed(Exception):
+    """What a handler of messages waited for was cancelled; the message counts as handled."""
+
+
 class Unreadable(Exception):
     """A frame of the gateway that could not be read; it was passed over."""
 

@@ -8,10 +8,10 @@ from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable
 from typing import Any, Literal, NamedTuple, Protocol
 
-from gateway.client.errors import Closed, QueueFull
+from gateway.client.errors import Closed, HandlerFailed, QueueFull
 from gateway.client.link import Fields, Link
 from gateway.client.messages import Message, Recalled, Received, Updated, of_push
-from gateway.client.upkeep import Upkeep, asked
+from gateway.client.upkeep import Upkeep, asked, is_cancelled
 
 REMEMBERED = 10_000
 """Message ids kept to recognise what comes twice."""
@@ -114,8 +114,7 @@ class Incoming:
     async def pump(self) -> None:
         """Hands everything to the handlers, one at a time and in order, until it is to rest."""
         while not self.resting and (item := await self._next(lambda: self.resting)) is not None:
-            await self._hand(item)
-            self._done(item)
+            await self._through(item)
 
     def rest(self) -> None:
         """The handler that runs is the last one."""
@@ -137,8 +136,7 @@ class Incoming:
             if isinstance(item.received, Message):
                 self._last = item
                 return item.received
-            await self._hand(item)
-            self._done(item)
+            await self._through(item)
         why = self._upkeep.stopped
         if why is None or isinstance(why, Closed):
             return None
@@ -153,6 +151,15 @@ class Incoming:
             await self._arrived.wait()
         return self._waiting.popleft()
 
+    async def _through(self, item: _Item) -> None:
+        try:
+            await self._hand(item)
+        except BaseException:
+            # Given up in the middle: it has not been taken over, and is the first to be handed over again.
+            self._waiting.appendleft(item)
+            raise
+        self._done(item)
+
     async def _hand(self, item: _Item) -> None:
         if item.received is None:
             return
@@ -163,6 +170,11 @@ class Incoming:
             outcome = handler(item.received)
             if inspect.isawaitable(outcome):
                 await outcome
+        except asyncio.CancelledError as error:
+            if is_cancelled():
+                raise
+            # Not the hand-over: something that the handler waited for.
+            self._fault(HandlerFailed(f"a handler was given up by what it waited for: {error!r}"))
         except Exception as error:
             # Taken over all the same: what fails once for what a message is, fails every time it comes.
             self._fault(error)

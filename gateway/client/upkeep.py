@@ -204,7 +204,10 @@ class Upkeep:
         return self._verdict(ending.close_code, None, ending.said)
 
     def _done(self, running: asyncio.Task[None]) -> None:
-        if not running.cancelled() and (fault := running.exception()) is not None:
+        if running.cancelled():
+            # By whoever ends all tasks; after `close` this changes nothing.
+            self._end(Closed())
+        elif (fault := running.exception()) is not None:
             # A fault of this client; nobody may wait for a link that will not come.
             self._owner.fault(fault if isinstance(fault, Exception) else RuntimeError(repr(fault)))
             self._end(Stopped(codes.INTERNAL_ERROR.code, repr(fault)))
@@ -282,6 +285,14 @@ async def asked(hook: Callable[..., Any], limit_s: float, *given: Any) -> Any:
         if inspect.isawaitable(answer):
             async with asyncio.timeout(limit_s):
                 answer = await answer
-    except Exception as error:
+    except (Exception, asyncio.CancelledError) as error:
+        if isinstance(error, asyncio.CancelledError) and is_cancelled():
+            raise
         raise ProviderFailed(f"{getattr(hook, '__name__', 'a hook')}: {error!r}") from error
     return answer
+
+
+def is_cancelled() -> bool:
+    """Whether the present task is; else a ``CancelledError`` is that of something the app's function waited for."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
