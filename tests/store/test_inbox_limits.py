@@ -41,20 +41,21 @@ async def test_an_inbox_is_full_by_its_bytes_and_nothing_that_waits_is_lost(acts
     # Small ones first, so that a look at the first entries alone would say little.
     for number in range(70):
         assert (await acts.send("alice", "bob", mid=f"s{number}"))[0] == 0
-    taken = await fill(acts, "bob", 4 * KIB, 512 * KIB)
-    # Found at the first multiple of 64 behind the limit.
-    assert 512 * KIB < await size(acts, "bob") < (512 + 64 * 5) * KIB
+    taken = await fill(acts, "bob", 4 * KIB, 448 * KIB)
+    # Found at the first multiple of 64 behind the limit, the 192nd entry: far enough from it, whatever an entry costs.
+    assert len(taken) == 192 - 70
+    assert 448 * KIB < await size(acts, "bob") < (448 + 64 * 5) * KIB
     waiting = await acts.inbox("bob")
     assert waiting == [f"s{number}" for number in range(70)] + taken
     assert len(waiting) % 64 == 0
     # What is not kept does not count.
-    assert (await acts.send("alice", "bob", flags="e", inbox_bytes_max=512 * KIB))[0] == 0
+    assert (await acts.send("alice", "bob", flags="e", inbox_bytes_max=448 * KIB))[0] == 0
     # What was acked gives way, though not before a second is over: the size is not looked at each time.
     place = (await acts.entries("bob"))[99].place
     await acts.ack("bob", "d1", who.epoch, place)
 
     async def fits() -> bool:
-        return bool((await acts.send("alice", "bob", mid="new", inbox_bytes_max=512 * KIB))[0] == 0)
+        return bool((await acts.send("alice", "bob", mid="new", inbox_bytes_max=448 * KIB))[0] == 0)
 
     await eventually(fits)
     assert await acts.inbox("bob") == [*waiting[100:], "new"]
@@ -156,11 +157,29 @@ async def test_a_device_begins_where_it_first_came_however_far_others_are_by_now
     second = messages.parse_id((await acts.send("alice", "bob", mid="m1"))[1])
     await acts.ack("bob", "d1", one.epoch, second)
     # It crashed before it acked what it was sent, and remembers nothing.
-    reply = await acts.connect(session("bob", "s3", device="d2"))
+    three = session("bob", "s3", device="d2")
+    reply = await acts.connect(three)
     assert (messages.parse_id(reply[3]), reply[5]) == (first, 1)
-    # One that no retention's worth of acks has been heard of is as good as new.
+    # One that has been away, and not heard of, for the retention is as good as new.
+    await acts.disconnect(three)
     now = int(time.time() * 1000)
     await acts.raw("bob", "HSET", acts.keys.user("bob").ack, "d2", f"1-1@{now - 8 * DAY_MS}")
     await acts.connect(session("bob", "s4", device="d3"))
     reply = await acts.connect(session("bob", "s5", device="d2"))
     assert messages.parse_id(reply[3]) == second
+
+
+async def test_a_device_that_comes_or_stays_is_not_forgotten_for_having_nothing_to_ack(acts: Acts) -> None:
+    await acts.register("bob")
+    key, old = acts.keys.user("bob").ack, int(time.time() * 1000) - 8 * DAY_MS
+    for number, device in enumerate(("comes", "stays")):
+        await acts.joined("bob", f"s{number}", device=device)
+    await acts.raw("bob", "HSET", key, "comes", f"1-1@{old}", "stays", f"1-1@{old}")
+    # It comes for a moment, and has nothing to ack.
+    await acts.disconnect(await acts.joined("bob", "s0", device="comes"))
+    three = await acts.joined("bob", "s3", device="new")
+    place = messages.parse_id((await acts.send("alice", "bob", mid="m0"))[1])
+    await acts.ack("bob", "new", three.epoch, place)
+    for device in ("comes", "stays"):
+        reply = await acts.connect(session("bob", f"again-{device}", device=device))
+        assert (messages.parse_id(reply[3]), reply[5]) == ((1, 1), 1)

@@ -193,8 +193,15 @@ local function forget_devices(ack_key, heard_before)
 end
 
 -- A device is known from its first connect on, and begins where any has acked: what comes from then on waits for it too.
-local function know_device(ack_key, device, now, retention_ms)
-  if redis.call('HEXISTS', ack_key, device) == 1 then return end
+-- `present` are the user's sessions: their devices are seen, however long they have had nothing to ack.
+local function know_device(ack_key, device, present, now, retention_ms)
+  local function seen(known)
+    local value = redis.call('HGET', ack_key, known)
+    if value then redis.call('HSET', ack_key, known, ack_place(value) .. '@' .. number(now)) end
+    return value
+  end
+  if seen(device) then return end
+  for _, session in ipairs(present) do seen(session.device) end
   local place = acked(ack_key, true) or '0-0'
   forget_devices(ack_key, now - retention_ms)
   redis.call('HSET', ack_key, device, place .. '@' .. number(now))

@@ -103,7 +103,7 @@ local function connect(keys, args)
     publish_presence(user, keys[1], args[15], joined, now)
   end
   trim_before(keys[5], keys[1], number(now - tonumber(args[13])) .. '-0')
-  if device ~= '' then know_device(keys[6], device, now, tonumber(args[13])) end
+  if device ~= '' then know_device(keys[6], device, joined, now, tonumber(args[13])) end
   local floor = redis.call('HGET', keys[1], 'floor') or '0-0'
   local head = last_id(keys[5])
   local start, recovered = replay_start(keys, epoch, floor, device, args[11], args[12], head)
