@@ -2,10 +2,12 @@
 #
 #   make run                      start the gateway; GATEWAY_* variables and ARGS="--client-port 9000" are passed on
 #   make check                    lint, types, layers and tests
-#   make test ARGS="tests/core"   some of the tests
+#   make test ARGS="tests/core"   some of the tests; WORKERS=0 runs them in one process
 
 PYTHON ?= python3
 VENV := .venv
+# Test processes, a whole test file each: most tests wait for sockets, leases and servers most of their time.
+WORKERS ?= 2
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint .ci/constraints.txt
 RUNTIME := $(VENV)/.runtime
@@ -30,7 +32,7 @@ layers: $(TOOLS)
 	@$(BIN)/lint-imports
 
 test: $(TOOLS)
-	@exec $(BIN)/pytest $(ARGS)
+	@exec $(BIN)/pytest --numprocesses $(WORKERS) --dist loadfile $(ARGS)
 
 docs: $(TOOLS)
 	@$(BIN)/gateway docs
