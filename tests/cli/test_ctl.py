@@ -88,20 +88,28 @@ def test_a_kick_of_a_device_spares_other_users_and_devices(gateway: Gateway) -> 
     assert gateway.ctl("kick", "kicked").stdout.startswith("kicked: kicked, no socket was open (")
 
 
+def test_an_expired_token_that_was_brought_along_is_the_end(gateway: Gateway) -> None:
+    token = run("token", "brought", cwd=gateway.cwd).stdout.strip()
+    with gateway.connect("brought", "--token", token) as client:
+        assert document(gateway, "expire", "brought")["results"][0]["sessions_closed"] == 1
+        assert client.ended() == 1
+        client.shows("your token has ended")
+
+
 def test_expired_tokens_end_their_sockets_and_new_ones_work(gateway: Gateway) -> None:
     with gateway.connect("expired") as client:
         assert document(gateway, "expire", "expired", "--before", "2020-01-01")["results"][0]["sessions_closed"] == 0
         assert document(gateway, "expire", "expired")["results"][0]["sessions_closed"] == 1
-        assert client.ended() == 1
-        client.shows("your token has ended")
-    gateway.connect("expired").kill()
+        client.shows("the token was voided; connecting again")
+        wait_until(lambda: client.output.count("connected as expired") == 2, 10)
 
 
 def test_one_revoked_token_ends_the_socket_that_came_with_it(gateway: Gateway) -> None:
     with gateway.connect("revoked") as client:
         (session,) = document(gateway, "sessions", "revoked")["sessions"]
         assert document(gateway, "revoke", "revoked", session["jti"])["results"][0]["sessions_closed"] == 1
-        assert client.ended() == 1
+        client.shows("the token was revoked; connecting again")
+        wait_until(lambda: client.output.count("connected as revoked") == 2, 10)
 
 
 def test_a_deactivated_user_is_out_until_reactivated(gateway: Gateway) -> None:
@@ -168,7 +176,7 @@ def test_a_drained_node_takes_clients_again_after_resume(gateway: Gateway) -> No
     (node,) = document(gateway, "nodes")["nodes"]
     with gateway.connect("drained") as client:
         assert gateway.ctl("drain", node["node"]).stdout == f"{node['incarnation']}: drains\n"
-        client.shows("connecting again in")
+        client.shows("the node drains; connecting again")
         assert document(gateway, "resume", node["incarnation"]) == {"nodes": [node["incarnation"]]}
         wait_until(lambda: client.output.count("connected as drained") == 2, 30)
 
