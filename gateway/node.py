@@ -128,7 +128,7 @@ class Node:
         self.admission = Admission(
             self.context, self.verifier, inbox, self.watching, self.announcing, self.services.accounts
         )
-        self.admission.on_left.append(self.acks.left)
+        self.admission.on_left += [inbox.left, self.acks.left]
         if self.webhooks.checks is not None:
             self.admission.on_left.append(self.webhooks.checks.leave)
         self.resync = Resync(self.context, self.admission, inbox, self.watching, self.announcing)

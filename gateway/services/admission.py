@@ -245,7 +245,7 @@ class Admission:
         # After the welcome, which is the first push even when the token ends within a minute.
         self._arm(session, context.clock.now())
         self._announcing.came(session, messages.parse_id(heard))
-        self._inbox.catch_up(session, end)
+        self._inbox.catch_up(session, end, whole=bool(recovered))
 
     # Staying.
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from gateway.core.close import Closing
 from gateway.core.session import Session, StreamId
 from gateway.core.states import State
 from gateway.metrics import METRICS
+from gateway.protocol import codes
 from gateway.services.context import NodeContext
 from gateway.store import messages
 from gateway.store.errors import StoreError
@@ -29,15 +31,25 @@ class Inbox:
         self._waiting: dict[str, Session] = {}
         self._under_way: set[str] = set()
         self._reading = False
+        # By id: sessions that were told already that something of their inbox is no longer held.
+        self._told: set[str] = set()
 
-    def catch_up(self, session: Session, head: StreamId) -> None:
-        """Brings a session from where it is to the inbox's head, before live pushes reach it again."""
+    def catch_up(self, session: Session, head: StreamId, *, whole: bool) -> None:
+        """Brings a session from where it is to the inbox's head, before live pushes reach it again.
+
+        Args:
+            whole: whether the client believes that nothing is missing. Where something is trimmed before it has been
+                read, such a session ends, and hears at its next welcome that it has not recovered.
+        """
+        if not whole:
+            self._told.add(session.id)
         if head > session.seen:
             session.seen = head
         session.catching_up = True
         if session.caught_up(session.forwarded):
-            return
-        self._read(session)
+            self._told.discard(session.id)
+        else:
+            self._read(session)
 
     def _read(self, session: Session) -> None:
         if session.id not in self._under_way:
@@ -55,17 +67,21 @@ class Inbox:
                 if session.state is State.LIVE and session.catching_up:
                     self._under_way.add(session.id)
                     session.pending += 1
-                    call = messages.read(self._context.keys, session.user, session.forwarded)
-                    self._context.bus.call(call, self._answered, session)
+                    keys, batch = self._context.keys, _Batch(session)
+                    read = messages.read(keys, session.user, session.forwarded)
+                    self._context.bus.call(read, _Batch.take, batch)
+                    # Asked behind it, and so never older than what was read.
+                    self._context.bus.call(messages.floor(keys, session.user), self._answered, batch)
         finally:
             self._reading = False
 
-    def _answered(self, session: Session, reply: Any) -> None:
-        self._under_way.discard(session.id)
-        self._replay(session, reply)
+    def _answered(self, batch: _Batch, floor: Any) -> None:
+        self._under_way.discard(batch.session.id)
+        reply = floor if isinstance(floor, StoreError) else batch.reply
+        self._replay(batch.session, reply, floor)
         self._go_on()
 
-    def _replay(self, session: Session, reply: Any) -> None:
+    def _replay(self, session: Session, reply: Any, floor: Any) -> None:
         session.settle()
         if session.state is not State.LIVE:
             # Ended, or fenced again: the reclaim starts another replay from where this one has come to.
@@ -75,6 +91,9 @@ class Inbox:
             self._context.wheel.arm(deadline, self._read_again, session)
             return
         entries = messages.parse_read(reply)
+        if session.id not in self._told and _outrun(session.forwarded, entries, floor):
+            session.cut(Closing.of(codes.SESSION_LOST, "what waited was trimmed before it was read"))
+            return
         for entry in entries:
             session.send_replay(messages.push(session.epoch, entry))
             session.forwarded = entry.place
@@ -83,9 +102,35 @@ class Inbox:
         if not entries and session.seen > session.forwarded:
             # The store no longer has what was pushed (trimmed meanwhile): nothing more will come.
             session.forwarded = session.seen
-        if not session.caught_up(session.forwarded):
+        if session.caught_up(session.forwarded):
+            self._told.discard(session.id)
+        else:
             session.when_drained(self._read)
+
+    def left(self, session: Session) -> None:
+        """A session has left."""
+        self._told.discard(session.id)
 
     def _read_again(self, session: Session, now: float) -> None:
         if session.state is State.LIVE and session.catching_up:
             self._read(session)
+
+
+class _Batch:
+    """What was read for a session, until it is known up to where its inbox has been trimmed."""
+
+    __slots__ = ("reply", "session")
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.reply: Any = None
+
+    def take(self, reply: Any) -> None:
+        self.reply = reply
+
+
+def _outrun(forwarded: StreamId, entries: list[messages.Entry], floor: bytes | None) -> bool:
+    """Whether entries behind ``forwarded`` had been trimmed before these were read."""
+    if floor is None or messages.parse_id(floor) <= forwarded:
+        return False
+    return not entries or entries[0].place > messages.parse_id(floor)

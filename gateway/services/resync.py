@@ -139,7 +139,7 @@ class Resync:
                     self._begin_epoch(session, reply[5].decode(), reply[6], reply[2])
                 session.unfence(self._context.clock.now())
                 self._announcing.came(session, messages.parse_id(reply[3]))
-                self._inbox.catch_up(session, messages.parse_id(reply[2]))
+                self._inbox.catch_up(session, messages.parse_id(reply[2]), whole=not reply[6])
         self._go_on()
 
     def _begin_epoch(self, session: Session, epoch: str, start: bytes, head: bytes) -> None:

@@ -176,6 +176,12 @@ def read(keys: Keys, user_id: str, after: StreamId, count: int = REPLAY_BATCH) -
     return Call(user.partition, ("XRANGE", user.inbox, f"({after[0]}-{after[1]}", "+", "COUNT", count))
 
 
+def floor(keys: Keys, user_id: str) -> Call:
+    """The highest place that was trimmed from the inbox; the reply is a stream id, or None."""
+    user = keys.user(user_id)
+    return Call(user.partition, ("HGET", user.user, "floor"))
+
+
 def parse_read(reply: Any) -> list[Entry]:
     """The entries, in their order."""
     return [Entry(parse_id(entry[0]), entry[1][0], entry[1][1]) for entry in reply]

@@ -6,7 +6,7 @@ from typing import Any
 from gateway.metrics import METRICS
 from gateway.node import Node
 from gateway.store import messages
-from tests.integration.fleet import claims_of, everything, two_nodes
+from tests.integration.fleet import claims_of, everything, two_nodes, until_closed
 from tests.integration.raw import RawClient
 from tests.nodes import Client, login, running_node
 from tests.proxy import Proxy
@@ -213,6 +213,34 @@ async def test_a_push_that_overtakes_the_replay_is_neither_lost_nor_repeated(val
             assert bodies_of(await receive(alice, 2)) == [460, 461]
             assert await everything(alice) == []
             for client in (alice, bob):
+                await client.close()
+
+
+async def test_a_replay_that_what_it_was_to_bring_was_taken_from_says_so(valkey: Server) -> None:
+    """The inbox is full, another device has acked all of it, and new messages come while the slow one is replayed."""
+    async with Proxy(valkey.url) as proxy, running_node(valkey.url, node_id="b", inbox_max=200) as b:
+        async with running_node(proxy.url, node_id="a", inbox_max=200, probe_timeout_s=30.0) as a:
+            bob = await login(b, "bob")
+            token = await b.services.tokens.issue("alice", "Alice")
+            for device, platform in (("slow", "web"), ("quick", "ios")):
+                await (await login(b, "alice", f"?platform={platform}&device={device}", token)).close()
+            await fill(bob, "alice", range(200))
+            quick = await login(b, "alice", "?platform=ios&device=quick", token)
+            await quick.say({"type": "ack", "cursor": (await receive(quick, 200))[-1]["cursor"]})
+            await quick.ask("ping")
+            slow = await login(a, "alice", "?platform=web&device=slow", token)
+            assert slow.welcome["recovered"] is True
+            proxy.pause(to_server=False)
+            await fill(bob, "alice", range(200, 210))
+            proxy.resume()
+            received, code = await until_closed(slow)
+            assert code == 4005
+            assert bodies_of(received) == list(range(len(received)))
+            since = received[-1]["cursor"] if received else slow.welcome["cursor"]
+            again = await login(a, "alice", f"?platform=web&device=slow&since={since}", token)
+            assert again.welcome["recovered"] is False
+            assert bodies_of(await receive(again, 10)) == list(range(200, 210))
+            for client in (again, quick, bob):
                 await client.close()
 
 
