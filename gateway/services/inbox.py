@@ -94,11 +94,13 @@ class Inbox:
         if session.id not in self._told and _outrun(session.forwarded, entries, floor):
             session.cut(Closing.of(codes.SESSION_LOST, "what waited was trimmed before it was read"))
             return
-        for entry in entries:
+        others = [entry for entry in entries if not messages.echo_of(entry, session.user, session.device)]
+        for entry in others:
             session.send_replay(messages.push(session.epoch, entry))
-            session.forwarded = entry.place
-        METRICS.messages_replayed += len(entries)
-        METRICS.messages_delivered += len(entries)
+        if entries:
+            session.forwarded = entries[-1].place
+        METRICS.messages_replayed += len(others)
+        METRICS.messages_delivered += len(others)
         if not entries and session.seen > session.forwarded:
             # The store no longer has what was pushed (trimmed meanwhile): nothing more will come.
             session.forwarded = session.seen

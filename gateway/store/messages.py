@@ -187,6 +187,14 @@ def parse_read(reply: Any) -> list[Entry]:
     return [Entry(parse_id(entry[0]), entry[1][0], entry[1][1]) for entry in reply]
 
 
+def echo_of(entry: Entry, user: str, device: str | None) -> bool:
+    """Whether an entry is the copy of what this device sent itself."""
+    # A body ends before the brace that it stands in, so that only the tail's own last field ends so.
+    if device is None or not entry.tail.endswith(b',"device":%b}' % _json(device)):
+        return False
+    return entry.tail.startswith(b'"from":%b,' % _json(user), entry.tail.index(b'"from":'))
+
+
 def push(epoch: str, entry: Entry) -> bytes:
     """The push of a stored entry, byte for byte as the Function composes it live."""
     (place, kind, tail) = entry

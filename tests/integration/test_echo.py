@@ -1,7 +1,7 @@
 """The echo: what one device sends, the user's other devices see."""
 
 from gateway.metrics import METRICS
-from tests.integration.fleet import two_nodes
+from tests.integration.fleet import everything, two_nodes
 from tests.nodes import login, running_node
 from tests.servers import Server
 from tests.waiting import eventually
@@ -42,6 +42,31 @@ async def test_a_device_that_was_away_gets_the_echo_from_the_inbox(valkey: Serve
         laptop = await login(node, "alice", "?platform=desktop&device=laptop")
         echo = await laptop.next("message")
         assert (echo["mid"], echo["device"], echo["to"]) == (sent["mid"], "phone", "bob")
+        for client in (phone, laptop, bob):
+            await client.close()
+
+
+async def test_a_device_that_comes_again_is_not_brought_what_it_sent_itself(valkey: Server) -> None:
+    async with two_nodes(valkey.url) as (a, b):
+        token = await a.services.tokens.issue("alice", "Alice")
+        laptop = await login(b, "alice", "?platform=desktop&device=laptop", token)
+        phone = await login(a, "alice", "?platform=ios&device=phone", token)
+        bob = await login(b, "bob")
+        # Neither the body nor a name that ends like the device's makes it another's or its own.
+        bodies = ["mine", {"device": "laptop"}]
+        for body in bodies:
+            assert (await phone.send("bob", body))["type"] == "sent"
+        assert [(await laptop.next("message"))["body"] for _ in bodies] == bodies
+        assert (await laptop.send("bob", {"device": "phone"}))["type"] == "sent"
+        assert (await phone.next("message"))["body"] == {"device": "phone"}
+        await bob.send("alice", {"text": "x", "device": "phone"})
+        await phone.next("message")
+        for query in ("", f"&since={phone.welcome['cursor']}"):
+            await phone.close()
+            phone = await login(b, "alice", f"?platform=ios&device=phone{query}", token)
+            brought = [await phone.next("message") for _ in range(2)]
+            assert [(each["from"], each.get("device")) for each in brought] == [("alice", "laptop"), ("bob", None)]
+            assert await everything(phone) == []
         for client in (phone, laptop, bob):
             await client.close()
 
