@@ -174,6 +174,64 @@ class Handlers {
   }
 }
 
+// parts/backoff.js
+
+// When to come again, and whether to.
+
+const BASE_MS = 500;
+
+// Closes that say that the other side and this one do not speak the same protocol: coming again changes nothing.
+const PROTOCOL_FAULTS = new Set([1002, 1003, 1007, 1009, 1010]);
+
+// Full jitter: anything from nothing to a bound that doubles, so that those who were cut together do not return together.
+function jitter(attempt, capMs) {
+  return Math.random() * Math.min(capMs, BASE_MS * 2 ** Math.min(attempt, 20));
+}
+
+// HTTP statuses that say: not now.
+const LATER_STATUSES = new Set([408, 425, 429]);
+
+// Whether an ending says: do not come again. The ranges of the close codes carry the advice.
+function stops(ending) {
+  const { status } = ending;
+  if (status !== null) return status >= 400 && status < 500 && !LATER_STATUSES.has(status);
+  return (ending.closeCode >= 4500 && ending.closeCode <= 4999) || PROTOCOL_FAULTS.has(ending.closeCode);
+}
+
+// How fast this connection may speak: as the gateway counts, so that a full queue after an outage is not a flood.
+class Pace {
+  constructor(ratePerS, burst) {
+    this.rate = ratePerS;
+    this.burst = burst;
+    this.level = burst;
+    this.filledAt = performance.now();
+  }
+
+  // Takes `cost` units; 0 when they were there, else the milliseconds until they will be, and nothing is taken.
+  take(cost) {
+    if (this.rate <= 0) return 0;
+    const now = performance.now();
+    this.level = Math.min(this.burst, this.level + ((now - this.filledAt) * this.rate) / 1000);
+    this.filledAt = now;
+    if (this.level < cost) return Math.ceil(((cost - this.level) * 1000) / this.rate);
+    this.level -= cost;
+    return 0;
+  }
+}
+
+// A promise of `work` that gives up after so many milliseconds.
+async function within(milliseconds, work, complaint) {
+  let timer;
+  const late = new Promise((_, reject) => {
+    timer = setTimeout(() => reject(new Error(complaint)), milliseconds);
+  });
+  try {
+    return await Promise.race([work, late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
 // parts/incoming.js
 
 // Messages on their way in: each once, in order, and acked once the app has taken them over.
@@ -184,6 +242,8 @@ const SEEN_MAX = 10_000;
 // A batch of acks goes out at so many messages, or after so long.
 const ACK_EVERY = 64;
 const ACK_AFTER_MS = 200;
+// As long as the app's cursor hook may take.
+const HOOK_MS = 10_000;
 
 function messageOf(frame) {
   const { mid, from, to, kind, body, sent_at: sentAt } = frame;
@@ -213,7 +273,8 @@ class Incoming {
   #link = null;
   #acks;
   #saves;
-  #saving = Promise.resolve();
+  #saving = null;
+  #unsaved = null;
 
   // `options`: incomingMax, ack, device, cursors. `hooks`: fault(error), again() to open the link anew.
   constructor(options, hooks) {
@@ -230,7 +291,8 @@ class Incoming {
 
   // The place to resume from: at first, where an earlier life of the app had come to.
   async load() {
-    this.since ??= (await this.#options.cursors?.load()) ?? null;
+    const { cursors } = this.#options;
+    if (cursors) this.since ??= (await within(HOOK_MS, cursors.load(), 'cursors.load did not answer')) ?? null;
     this.#over ??= this.since;
     return this.since;
   }
@@ -330,7 +392,7 @@ class Incoming {
 
   // Resolves when the app's hook has kept all that was given to it.
   saved() {
-    return this.#saving;
+    return this.#saving ?? Promise.resolve();
   }
 
   // Nothing comes any more. What waits is still handed over, unless it was the app that wanted to end.
@@ -407,12 +469,25 @@ class Incoming {
   }
 
   #save(cursor) {
-    const { cursors } = this.#options;
-    if (!cursors) return true;
-    const save = async () => cursors.save(cursor);
-    // One after the other: an older cursor must not be written over a newer one.
-    this.#saving = this.#saving.then(save).catch((error) => this.#hooks.fault(error));
+    if (!this.#options.cursors) return true;
+    this.#unsaved = cursor;
+    this.#saving ??= this.#saveNewest();
     return true;
+  }
+
+  // One after the other: an older cursor must not be written over a newer one. What comes meanwhile replaces what waits.
+  async #saveNewest() {
+    while (this.#unsaved !== null) {
+      const save = async (cursor) => this.#options.cursors.save(cursor);
+      const saved = save(this.#unsaved);
+      this.#unsaved = null;
+      try {
+        await within(HOOK_MS, saved, 'cursors.save did not answer');
+      } catch (error) {
+        this.#hooks.fault(error);
+      }
+    }
+    this.#saving = null;
   }
 }
 
@@ -832,64 +907,6 @@ class Sessions {
 
   async drop(session) {
     await this.#ask('sessions.drop', { session });
-  }
-}
-
-// parts/backoff.js
-
-// When to come again, and whether to.
-
-const BASE_MS = 500;
-
-// Closes that say that the other side and this one do not speak the same protocol: coming again changes nothing.
-const PROTOCOL_FAULTS = new Set([1002, 1003, 1007, 1009, 1010]);
-
-// Full jitter: anything from nothing to a bound that doubles, so that those who were cut together do not return together.
-function jitter(attempt, capMs) {
-  return Math.random() * Math.min(capMs, BASE_MS * 2 ** Math.min(attempt, 20));
-}
-
-// HTTP statuses that say: not now.
-const LATER_STATUSES = new Set([408, 425, 429]);
-
-// Whether an ending says: do not come again. The ranges of the close codes carry the advice.
-function stops(ending) {
-  const { status } = ending;
-  if (status !== null) return status >= 400 && status < 500 && !LATER_STATUSES.has(status);
-  return (ending.closeCode >= 4500 && ending.closeCode <= 4999) || PROTOCOL_FAULTS.has(ending.closeCode);
-}
-
-// How fast this connection may speak: as the gateway counts, so that a full queue after an outage is not a flood.
-class Pace {
-  constructor(ratePerS, burst) {
-    this.rate = ratePerS;
-    this.burst = burst;
-    this.level = burst;
-    this.filledAt = performance.now();
-  }
-
-  // Takes `cost` units; 0 when they were there, else the milliseconds until they will be, and nothing is taken.
-  take(cost) {
-    if (this.rate <= 0) return 0;
-    const now = performance.now();
-    this.level = Math.min(this.burst, this.level + ((now - this.filledAt) * this.rate) / 1000);
-    this.filledAt = now;
-    if (this.level < cost) return Math.ceil(((cost - this.level) * 1000) / this.rate);
-    this.level -= cost;
-    return 0;
-  }
-}
-
-// A promise of `work` that gives up after so many milliseconds.
-async function within(milliseconds, work, complaint) {
-  let timer;
-  const late = new Promise((_, reject) => {
-    timer = setTimeout(() => reject(new Error(complaint)), milliseconds);
-  });
-  try {
-    return await Promise.race([work, late]);
-  } finally {
-    clearTimeout(timer);
   }
 }
 

@@ -271,6 +271,38 @@ async def test_the_place_is_kept_by_the_apps_own_hook(node: Node, stage: Stage) 
     await bob.close()
 
 
+async def test_a_cursor_hook_that_is_slow_or_fails_is_asked_again_with_the_newest(node: Node, stage: Stage) -> None:
+    bob, alice = await login(node, "bob"), await token(node, "alice")
+    await stage.run(f"""
+        app.saves = [];
+        app.seen = [];
+        const save = (cursor) => {{
+            app.saves.push(cursor);
+            if (app.saves.length === 1) return new Promise((resolve) => {{ app.saved = resolve; }});
+            if (app.saves.length === 2) throw new Error('the disk is full');
+        }};
+        const options = {{ token: '{alice}', cursors: {{ load() {{}}, save }} }};
+        const client = app.slow = new sdk.Client('{url(node)}', options);
+        client.onError((error) => {{ app.fault = String(error); }});
+        client.onMessage((message) => {{ app.seen.push(message); }});
+        await client.connect();
+    """)
+    await until(stage, "app.saves.length === 1")
+    for number in range(150):
+        await bob.send("alice", number)
+    await until(stage, "app.seen.length === 150")
+    assert await stage.run("app.slow.close(); return app.saves.length") == 1
+    await stage.run("app.saved()")
+    # One for all that came meanwhile.
+    await until(stage, "app.fault")
+    assert await stage.run("return [app.saves.length, app.saves[1] === app.seen.at(-1).cursor]") == [2, True]
+    await stage.run("await app.slow.connect()")
+    await bob.send("alice", "last")
+    await until(stage, "app.saves.at(-1) === app.seen.at(-1).cursor && app.seen.length === 151")
+    await stage.run("await app.slow.close()")
+    await bob.close()
+
+
 async def test_ones_own_other_device_gets_the_echo(node: Node, stage: Stage) -> None:
     await node.services.tokens.issue("bob", "Bob")
     alice = await token(node, "alice")

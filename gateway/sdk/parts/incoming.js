@@ -1,5 +1,6 @@
 // Messages on their way in: each once, in order, and acked once the app has taken them over.
 
+import { within } from './backoff.js';
 import { Closed, QueueFull } from './errors.js';
 import { Handlers } from './handlers.js';
 
@@ -8,6 +9,8 @@ const SEEN_MAX = 10_000;
 // A batch of acks goes out at so many messages, or after so long.
 const ACK_EVERY = 64;
 const ACK_AFTER_MS = 200;
+// As long as the app's cursor hook may take.
+const HOOK_MS = 10_000;
 
 function messageOf(frame) {
   const { mid, from, to, kind, body, sent_at: sentAt } = frame;
@@ -37,7 +40,8 @@ export class Incoming {
   #link = null;
   #acks;
   #saves;
-  #saving = Promise.resolve();
+  #saving = null;
+  #unsaved = null;
 
   // `options`: incomingMax, ack, device, cursors. `hooks`: fault(error), again() to open the link anew.
   constructor(options, hooks) {
@@ -54,7 +58,8 @@ export class Incoming {
 
   // The place to resume from: at first, where an earlier life of the app had come to.
   async load() {
-    this.since ??= (await this.#options.cursors?.load()) ?? null;
+    const { cursors } = this.#options;
+    if (cursors) this.since ??= (await within(HOOK_MS, cursors.load(), 'cursors.load did not answer')) ?? null;
     this.#over ??= this.since;
     return this.since;
   }
@@ -154,7 +159,7 @@ export class Incoming {
 
   // Resolves when the app's hook has kept all that was given to it.
   saved() {
-    return this.#saving;
+    return this.#saving ?? Promise.resolve();
   }
 
   // Nothing comes any more. What waits is still handed over, unless it was the app that wanted to end.
@@ -231,12 +236,25 @@ export class Incoming {
   }
 
   #save(cursor) {
-    const { cursors } = this.#options;
-    if (!cursors) return true;
-    const save = async () => cursors.save(cursor);
-    // One after the other: an older cursor must not be written over a newer one.
-    this.#saving = this.#saving.then(save).catch((error) => this.#hooks.fault(error));
+    if (!this.#options.cursors) return true;
+    this.#unsaved = cursor;
+    this.#saving ??= this.#saveNewest();
     return true;
+  }
+
+  // One after the other: an older cursor must not be written over a newer one. What comes meanwhile replaces what waits.
+  async #saveNewest() {
+    while (this.#unsaved !== null) {
+      const save = async (cursor) => this.#options.cursors.save(cursor);
+      const saved = save(this.#unsaved);
+      this.#unsaved = null;
+      try {
+        await within(HOOK_MS, saved, 'cursors.save did not answer');
+      } catch (error) {
+        this.#hooks.fault(error);
+      }
+    }
+    this.#saving = null;
   }
 }
 
