@@ -50,7 +50,7 @@ async def test_an_app_sees_nothing_twice_after_a_failover_and_everything_that_wa
         async with running_node(address.url, node_id="a", **BRISK) as node, AsyncExitStack() as stack:
             apps = Apps(node, stack)
             alice = await apps.connected("alice")
-            bob, inbox = await apps.listening("bob")
+            _, inbox = await apps.listening("bob")
             for number in range(MESSAGES):
                 await alice.send("bob", number)
             await eventually(lambda: len(inbox) == MESSAGES)
