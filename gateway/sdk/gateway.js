@@ -696,6 +696,9 @@ class Link {
 
 
 const USERS_A_CALL = 200;
+// Tries to watch again what was watched before a break, and between two of them; the next link tries anew.
+const AGAIN_MAX = 30;
+const AGAIN_MS = 1_000;
 
 // The pieces of a list that fit into one command each.
 function pieces(users, size = USERS_A_CALL) {
@@ -710,6 +713,7 @@ class Watching {
   #fault;
   #known = new Map();
   #watched = new Set();
+  #round = null;
 
   constructor(ask, fault) {
     this.#ask = ask;
@@ -763,15 +767,21 @@ class Watching {
   }
 
   async #rewatch(users) {
-    try {
-      for (const piece of pieces(users)) {
+    const round = (this.#round = {});
+    for (const piece of pieces(users)) {
+      for (let tried = 0; tried < AGAIN_MAX; tried += 1) {
+        if (tried > 0) await pause(AGAIN_MS * Math.min(tried, 10));
         const wanted = piece.filter((user) => this.#watched.has(user));
-        if (wanted.length === 0) continue;
-        const reply = await this.#ask('watch', { users: wanted });
-        for (const state of reply.users) this.#learn(state);
+        if (this.#round !== round || wanted.length === 0) break;
+        try {
+          const reply = await this.#ask('watch', { users: wanted });
+          for (const state of reply.users) this.#learn(state);
+          break;
+        } catch (error) {
+          if (error instanceof Stopped) return;
+          this.#fault(error);
+        }
       }
-    } catch (error) {
-      this.#fault(error);
     }
   }
 
@@ -789,6 +799,13 @@ class Watching {
     const same = known && known.online === online && String(known.platforms) === String(platforms);
     if (!quiet && !same) this.handlers.tell({ ...state });
   }
+}
+
+// Nothing that a program in Node would stay alive for.
+function pause(milliseconds) {
+  return new Promise((resolve) => {
+    setTimeout(resolve, milliseconds).unref?.();
+  });
 }
 
 // parts/lists.js
@@ -1598,7 +1615,7 @@ class Users {
     this.#kept.delete(user);
     this.#kept.set(user, { info, until: Date.now() + (info ? LIFETIME_MS : UNKNOWN_LIFETIME_MS) });
     if (this.#kept.size > KEPT_MAX) this.#kept.delete(this.#kept.keys().next().value);
-    if (before && JSON.stringify(before.info) !== JSON.stringify(info)) this.handlers.tell(user, info);
+    if (!before || JSON.stringify(before.info) !== JSON.stringify(info)) this.handlers.tell(user, info);
     return info;
   }
 }

@@ -58,6 +58,23 @@ async def test_what_changed_during_a_break_is_told_after_it(node: Node, stage: S
     assert await told(stage, "faults") == []
 
 
+async def test_watching_again_is_tried_again(node: Node, stage: Stage) -> None:
+    async with in_front_of(node) as proxy:
+        await connected(stage, url(node, proxy), await token(node, "alice"))
+        await stage.run("await app.client.watch(['bob'])")
+        await stage.run("""
+            const ask = app.client.ask;
+            app.client.ask = async () => {
+                app.client.ask = ask;
+                throw new sdk.Unavailable(503, 'the store is away');
+            };
+        """)
+        proxy.cut()
+        await until(stage, "app.of.client.faults.length > 0 && app.client.state === 'live'")
+        await eventually(lambda: [session.watching for session in node.hub.of("alice")] == [{"bob"}])
+    assert await told(stage, "faults") == ["Unavailable: the store is away (503)"]
+
+
 async def test_a_session_of_another_device_is_told(node: Node, stage: Stage) -> None:
     alice = await token(node, "alice")
     await connected(stage, url(node), alice, device="desk", platform="desktop")
@@ -110,9 +127,13 @@ async def test_names_come_from_the_gateway_and_are_kept(node: Node, stage: Stage
     assert await stage.run("return app.client.users.cached('nobody')") is None
     await node.services.tokens.issue("bob", "Robert")
     assert (await stage.run("return await app.client.users.get('bob')"))["name"] == "Bob"
-    await stage.run("app.changes = []; app.client.users.onChange((user, info) => app.changes.push([user, info.name]))")
+    await stage.run("app.changes = []; app.client.users.onChange((user, info) => app.changes.push([user, info?.name]))")
     assert (await stage.run("return await app.client.users.refresh('bob')"))["name"] == "Robert"
+    await stage.run("await app.client.users.refresh('bob')")
     assert await stage.run("return app.changes") == [["bob", "Robert"]]
+    # Who was not known before is something else as well.
+    await stage.run("await app.client.users.getMany(['bob', 'alice'])")
+    assert await stage.run("return app.changes") == [["bob", "Robert"], ["alice", "Alice"]]
 
 
 async def test_names_may_come_from_the_app_asked_for_together(node: Node, stage: Stage) -> None:

@@ -1,8 +1,12 @@
 // Who is online, of the users that are watched.
 
+import { Stopped } from './errors.js';
 import { Handlers } from './handlers.js';
 
 const USERS_A_CALL = 200;
+// Tries to watch again what was watched before a break, and between two of them; the next link tries anew.
+const AGAIN_MAX = 30;
+const AGAIN_MS = 1_000;
 
 // The pieces of a list that fit into one command each.
 export function pieces(users, size = USERS_A_CALL) {
@@ -17,6 +21,7 @@ export class Watching {
   #fault;
   #known = new Map();
   #watched = new Set();
+  #round = null;
 
   constructor(ask, fault) {
     this.#ask = ask;
@@ -70,15 +75,21 @@ export class Watching {
   }
 
   async #rewatch(users) {
-    try {
-      for (const piece of pieces(users)) {
+    const round = (this.#round = {});
+    for (const piece of pieces(users)) {
+      for (let tried = 0; tried < AGAIN_MAX; tried += 1) {
+        if (tried > 0) await pause(AGAIN_MS * Math.min(tried, 10));
         const wanted = piece.filter((user) => this.#watched.has(user));
-        if (wanted.length === 0) continue;
-        const reply = await this.#ask('watch', { users: wanted });
-        for (const state of reply.users) this.#learn(state);
+        if (this.#round !== round || wanted.length === 0) break;
+        try {
+          const reply = await this.#ask('watch', { users: wanted });
+          for (const state of reply.users) this.#learn(state);
+          break;
+        } catch (error) {
+          if (error instanceof Stopped) return;
+          this.#fault(error);
+        }
       }
-    } catch (error) {
-      this.#fault(error);
     }
   }
 
@@ -96,4 +107,11 @@ export class Watching {
     const same = known && known.online === online && String(known.platforms) === String(platforms);
     if (!quiet && !same) this.handlers.tell({ ...state });
   }
+}
+
+// Nothing that a program in Node would stay alive for.
+function pause(milliseconds) {
+  return new Promise((resolve) => {
+    setTimeout(resolve, milliseconds).unref?.();
+  });
 }

@@ -95,7 +95,7 @@ export class Users {
     this.#kept.delete(user);
     this.#kept.set(user, { info, until: Date.now() + (info ? LIFETIME_MS : UNKNOWN_LIFETIME_MS) });
     if (this.#kept.size > KEPT_MAX) this.#kept.delete(this.#kept.keys().next().value);
-    if (before && JSON.stringify(before.info) !== JSON.stringify(info)) this.handlers.tell(user, info);
+    if (!before || JSON.stringify(before.info) !== JSON.stringify(info)) this.handlers.tell(user, info);
     return info;
   }
 }
