@@ -1663,6 +1663,8 @@ class Client {
   #requests;
   #watching;
   #refreshing = null;
+  // The link whose token is being renewed.
+  #renewed = null;
   #onState;
   #onSession;
   #onResumed;
@@ -1845,7 +1847,8 @@ class Client {
         this.#resumed(this.#upkeep.link, frame);
         break;
       case 'token_expiring':
-        this.#refresh(REFRESH_TRIES);
+        // The gateway says it of a fresh token as well that is a short one: that ends when it ends.
+        if (this.#renewed !== this.#upkeep.link) this.#refresh(REFRESH_TRIES);
         break;
       // `going_away` needs nothing: the close that follows says when to come again. Others are of newer gateways.
     }
@@ -1860,14 +1863,19 @@ class Client {
 
   async #refresh(tries) {
     const { link } = this.#upkeep;
+    this.#renewed = link;
     try {
       const token = await this.#upkeep.token();
       if (this.#upkeep.link === link) await this.#requests.ask('refresh', { token });
     } catch (error) {
       if (this.#upkeep.link !== link) return;
       this.#fault(error);
-      if (tries > 1) this.#refreshing = setTimeout(() => this.#refresh(tries - 1), REFRESH_PAUSE_MS);
+      if (tries > 1) {
+        this.#refreshing = setTimeout(() => this.#refresh(tries - 1), REFRESH_PAUSE_MS);
+        return;
+      }
     }
+    if (this.#renewed === link) this.#renewed = null;
   }
 
   #broken() {

@@ -40,6 +40,15 @@ async def test_a_token_that_ends_soon_is_swapped_for_a_fresh_one(node: Node, sta
     assert await told(stage, "states") == ["connecting", "live"]
 
 
+async def test_tokens_that_are_all_short_are_not_swapped_without_end(node: Node, stage: Stage) -> None:
+    await connected(stage, url(node), [await token(node, "alice", 50)])
+    await until(stage, "app.of.client.asked > 1")
+    for _ in range(20):
+        await stage.run("await app.client.ping()")
+    assert await told(stage, "asked") == 2
+    assert await told(stage, "faults") == []
+
+
 async def test_a_refresh_that_fails_is_told_and_tried_again(node: Node, stage: Stage) -> None:
     short, long = await token(node, "alice", 30), await token(node, "alice", 3600)
     await connected(stage, url(node), [short, "nonsense", long])
