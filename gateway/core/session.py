@@ -7,6 +7,7 @@ in states.py.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
@@ -429,7 +430,8 @@ class Session:
     def _refuse_rate(self, command_id: str | None, wait_s: float) -> None:
         self.refused_in_row += 1
         METRICS.rate_refusals += 1
-        wait_ms = max(1, int(wait_s * 1000))
+        # Rounded up: who comes when told is not refused again.
+        wait_ms = math.ceil(wait_s * 1000)
         self.refuse(command_id, Refusal(Code.SENDING_TOO_FAST, "sending too fast", retry_after_ms=wait_ms))
         if self.refused_in_row >= FLOOD_REFUSALS_MAX:
             self.cut(Closing.of(codes.RATE_LIMITED, "kept sending over the rate", retry_after_ms=wait_ms))
