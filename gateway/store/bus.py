@@ -12,7 +12,7 @@ from gateway.core.session import Gate
 from gateway.store import epochs
 from gateway.store import keys as names
 from gateway.store.call import Call
-from gateway.store.errors import StoreError
+from gateway.store.errors import StoreError, StoreUnavailable
 from gateway.store.functions import load
 from gateway.store.link import Link
 from gateway.store.master import Master
@@ -295,7 +295,7 @@ class Bus:
             master.endpoint,
             self.times,
             channels=channels,
-            on_subscribed=lambda link: epochs.settle(self.keys, sorted(partitions), link.ask),
+            on_subscribed=lambda link: self._admit(link, partitions),
             probe_channel=self._probe_channel(index),
             on_push=self._received,
             on_control=lambda payload: self.on_control(payload),
@@ -336,6 +336,18 @@ class Bus:
         self.on_push(payload)
 
     # When the servers are no longer what they were.
+
+    async def _admit(self, link: Link, partitions: frozenset[int]) -> None:
+        """Lets a link be up; raises StoreError where its server is not the master, or is not taken for it."""
+        if self.topology.address.sentinels:
+            # One that was killed may be back, perhaps empty, before anybody has told it that another took its place.
+            try:
+                await self.topology.discover()
+            except StoreError as error:
+                log.warning("no sentinel tells who the master is: it is taken to be the one it was", reason=str(error))
+            if self._generation != self.topology.generation:
+                raise StoreUnavailable("the sentinels name another master")
+        await epochs.settle(self.keys, sorted(partitions), link.ask)
 
     def _settle_soon(self, missing: Master | None) -> None:
         if self._closed or (self._settling is not None and not self._settling.done()):

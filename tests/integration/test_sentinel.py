@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import pytest
 from redis import Redis
+from redis.exceptions import RedisError
 
 from gateway.node import Node
+from gateway.store import bus
 from gateway.store.errors import StoreUnavailable
 from gateway.store.store import Store
 from tests.integration.fleet import BRISK, everything, two_nodes
-from tests.nodes import login
+from tests.nodes import login, running_node
 from tests.sentinels import SERVICE, Watched, watched
 from tests.servers import Server, free_ports
 from tests.waiting import eventually
@@ -59,6 +63,36 @@ async def test_a_master_that_its_sentinels_have_given_up_is_left_although_it_ans
         assert store.master is successor is not deposed
         assert (await alice.send("alice", "after"))["type"] == "sent"
         await alice.close()
+
+
+async def test_a_former_master_is_not_taken_back_because_it_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Nobody asks but the link that is made anew.
+    monkeypatch.setattr(bus, "SENTINELS_S", 1000.0)
+    monkeypatch.setattr(bus, "SETTLE_S", 1000.0)
+    async with watched() as store, running_node(store.url, **BRISK) as node:
+        alice = await login(node, "alice", "?platform=web&device=d")
+        deposed, successor = store.master, store.replica
+        fail_over(store)
+        await eventually(lambda: store.master is successor, 30)
+        # Who is made a replica breaks with its clients.
+        await eventually(lambda: is_replica(deposed), 30)
+        with deposed.client() as client:
+            # As if it had been away and come back: it knows nothing of its successor.
+            client.execute_command("REPLICAOF", "NO", "ONE")
+            for kind in ("normal", "pubsub"):
+                client.client_kill_filter(_type=kind, skipme=True)
+        await eventually(lambda: follows(node, successor) and node.unready() is None, 30)
+        assert (await alice.next("resync", 30))["recovered"] is False
+        assert (await alice.send("alice", "after"))["type"] == "sent"
+        with successor.client() as client:
+            assert client.xlen(node.store.keys.user("alice").inbox) == 1
+        await alice.close()
+
+
+def is_replica(server: Server) -> bool:
+    with server.client() as client, suppress(RedisError):
+        return bool(client.info("replication")["role"] == "slave")
+    return False
 
 
 def fail_over(store: Watched) -> None:
