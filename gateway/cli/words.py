@@ -10,7 +10,7 @@ import orjson
 from rich.text import Text
 
 from gateway.cli.plain import plain
-from gateway.client import GatewayError, Kicked, Message, Presence, Recalled, Stopped, TokenInvalid, Updated
+from gateway.client import GatewayError, Kicked, Message, Presence, Recalled, Stopped, Updated
 from gateway.protocol.codes import Code
 from gateway.protocol.pushes import SessionChanged
 
@@ -39,10 +39,7 @@ def ended(end: Stopped) -> Text:
     if isinstance(end, Kicked):
         return Text(f"! you were kicked{f': {clean(end.reason)}' if end.reason != 'kicked' else ''}", "bold red")
     if end.close_code < 1000:
-        return Text(f"! that is not a gateway's client port (HTTP status {end.close_code})", "bold red")
-    if isinstance(end, TokenInvalid) and end.code not in (Code.TOKEN_INVALID, end.close_code):
-        # Status 401 from somebody who has other codes: the admin port, say.
-        return Text(f"! that is not a gateway's client port (it answers {end.code})", "bold red")
+        return Text(f"! {clean(end.reason)}", "bold red")
     return Text(f"! {_ENDS.get(end.code) or clean(end.reason)} ({end.code})", "bold red")
 
 

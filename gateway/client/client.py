@@ -96,6 +96,8 @@ class Client:
     ) -> None:
         if not url.startswith(("ws://", "wss://")):
             raise ValueError(f"url: {url} must begin with ws:// or wss://")
+        if not token:
+            raise ValueError("token: empty; give one, or a function that gets one")
         if not 0 < send_s <= 540:
             raise ValueError("send_s: a gateway recognises a repeat for ten minutes, so at most 540")
         if ack not in ("handled", "received"):

@@ -16,9 +16,10 @@ import orjson
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 
+from gateway.client.backoff import status_comes_again
 from gateway.client.errors import TooLarge, Unreadable
 from gateway.protocol import PATH, SUBPROTOCOL
-from gateway.protocol.codes import CLOSE_BY_CODE, INVALID_TOKEN, Code
+from gateway.protocol.codes import CLOSE_BY_CODE, Code
 
 CLOSE_S = 2.0
 """How long the other side has to answer a close."""
@@ -258,10 +259,12 @@ def _refused(error: InvalidStatus) -> NotOpened:
     if "retry_after_ms" not in answer:
         with suppress(KeyError, ValueError):
             answer["retry_after_ms"] = int(error.response.headers["Retry-After"]) * 1000
-    close = CLOSE_BY_CODE.get(answer.get("code", 0)) or (INVALID_TOKEN if status == 401 else None)
-    return NotOpened(
-        answer.get("reason") or f"HTTP status {status}", close.code if close else None, status=status, said=answer
-    )
+    close = CLOSE_BY_CODE.get(answer.get("code", 0))
+    if close is None and status != 403 and not status_comes_again(status):
+        # Another server's port, the admin port say, or a proxy's own word.
+        answer["reason"] = f"that is not a gateway's client port (HTTP status {status})"
+    reason = answer.get("reason") or f"HTTP status {status}"
+    return NotOpened(reason, close.code if close else None, status=status, said=answer)
 
 
 def _is_loopback(host: str) -> bool:

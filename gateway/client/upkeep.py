@@ -259,7 +259,10 @@ class Upkeep:
         given = self._peer.token
         if isinstance(given, str):
             return given
-        return str(await asked(given, self._peer.attempt_s))
+        token = await asked(given, self._peer.attempt_s)
+        if not isinstance(token, str) or not token:
+            raise ProviderFailed(f"{_name(given)}: gave {token!r} for a token")
+        return token
 
     def _end(self, why: Stopped) -> None:
         if self.stopped is None:
@@ -288,7 +291,7 @@ async def asked(hook: Callable[..., Any], limit_s: float, *given: Any) -> Any:
     except (Exception, asyncio.CancelledError) as error:
         if isinstance(error, asyncio.CancelledError) and is_cancelled():
             raise
-        raise ProviderFailed(f"{getattr(hook, '__name__', 'a hook')}: {error!r}") from error
+        raise ProviderFailed(f"{_name(hook)}: {error!r}") from error
     return answer
 
 
@@ -296,3 +299,7 @@ def is_cancelled() -> bool:
     """Whether the present task is; else a ``CancelledError`` is that of something the app's function waited for."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
+
+
+def _name(hook: object) -> str:
+    return getattr(hook, "__name__", "a hook")

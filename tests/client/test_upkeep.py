@@ -147,6 +147,24 @@ async def test_too_many_sessions_and_nonsense_stop_the_client(valkey: Server) ->
         assert caught.value.close_code == 404
 
 
+async def test_a_port_that_is_not_the_clients_is_named(valkey: Server) -> None:
+    async with running_node(valkey.url) as node:
+        with pytest.raises(Stopped, match=r"not a gateway's client port \(HTTP status 401\)") as caught:
+            await Client(f"ws://127.0.0.1:{node.admin.port}", "token").connect()
+        assert type(caught.value) is Stopped
+
+
+@pytest.mark.parametrize("given", [None, "", b"bytes"])
+async def test_a_token_function_that_gives_none_is_named(apps: Apps, given: object) -> None:
+    def of_my_app() -> object:
+        return given
+
+    with pytest.raises(Unreachable, match=f"of_my_app: gave {given!r} for a token"):
+        await Client(apps.url(), of_my_app, connect_s=0.5).connect()  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="token: empty"):
+        Client(apps.url(), "")
+
+
 async def test_a_device_that_comes_back_takes_over_from_its_own_dead_session(apps: Apps) -> None:
     async with proxied(apps.node) as (proxy, url):
         alice = await apps.connected("alice", url=url, heartbeat_s=0.2)
