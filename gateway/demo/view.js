@@ -75,8 +75,12 @@ export class View {
 
   // Why it is over; null = it is not.
   notice(why) {
+    const list = find('messages');
+    const atEnd = list.scrollHeight - list.scrollTop - list.clientHeight < 2;
     find('why').textContent = why ?? '';
     find('notice').hidden = why === null;
+    // It takes room from the messages: who was reading the newest still is.
+    if (atEnd) list.scrollTop = list.scrollHeight;
   }
 
   // Adds a line; returns a function that says what became of it.
