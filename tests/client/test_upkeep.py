@@ -168,7 +168,7 @@ async def test_a_token_function_that_gives_none_is_named(apps: Apps, given: obje
 
 async def test_a_device_that_comes_back_takes_over_from_its_own_dead_session(apps: Apps) -> None:
     async with proxied(apps.node) as (proxy, url):
-        alice = await apps.connected("alice", url=url, heartbeat_s=0.2)
+        alice = await apps.connected("alice", url=url, heartbeat_s=0.5)
         first = alice.session
         # The gateway does not learn of the end: the old session is still there when the device comes again.
         proxy.pause()
