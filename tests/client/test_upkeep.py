@@ -86,9 +86,9 @@ async def test_a_link_that_went_silent_is_noticed_and_replaced(apps: Apps) -> No
 
 async def test_a_link_that_is_slow_is_kept(apps: Apps) -> None:
     async with proxied(apps.node) as (proxy, url):
-        # An answer takes half of the time that it has: the other half is for a machine that is slow as well.
+        # An answer takes seven tenths of the time that it has; the rest is for a machine that is slow as well.
         alice = await apps.connected("alice", url=url, heartbeat_s=2.0)
-        proxy.slow(0.5)
+        proxy.slow(0.7)
         for _ in range(3):
             await alice.ping()
         assert apps.states[alice] == ["connecting", "live"]

@@ -229,10 +229,10 @@ async def test_a_dead_link_is_noticed_and_replaced(node: Node, stage: Stage) -> 
 
 
 async def test_a_live_link_is_left_alone(node: Node, stage: Stage) -> None:
-    await connected(stage, url(node), await token(node, "alice"), heartbeatS=0.5)
+    await connected(stage, url(node), await token(node, "alice"), heartbeatS=0.2)
     [session] = node.hub.of("alice")
-    # Some pings of an idle client, each answered.
-    await until(stage, "performance.now() - (app.begun ??= performance.now()) > 3000", 20)
+    # Some twenty pings of an idle client, each answered.
+    await until(stage, "performance.now() - (app.begun ??= performance.now()) > 4000", 20)
     assert await told(stage, "states") == ["connecting", "live"]
     assert [*node.hub.of("alice")] == [session]
 
