@@ -49,11 +49,15 @@ class Dedicated:
         connection = self._connection
         packed = connection.pack_commands(commands)
         replies: list[Any] = []
-        async with asyncio.timeout(self._timeout_s):
+        async with asyncio.timeout(self._timeout_s) as limit:
             try:
                 await connection.send_packed_command(packed)
             except RuntimeError:
                 # It had broken while it was idle, so nothing was written; it connects again.
+                limit.reschedule(None)
+                async with _greeting(self._timeout_s):
+                    await connection.connect()
+                limit.reschedule(asyncio.get_running_loop().time() + self._timeout_s)
                 await connection.send_packed_command(packed)
             for _ in commands:
                 try:
@@ -134,16 +138,22 @@ class Master:
             raise translate(error) from error
 
     async def _connected(self) -> Any:
-        try:
-            # The pool itself times the wait for a free connection; the rest is for connecting and the greeting.
-            async with asyncio.timeout(2 * self._timeout_s):
-                return await self._pool.get_connection()  # type: ignore[no-untyped-call]
-        except (RedisConnectionError, RedisTimeoutError, OSError, RuntimeError) as error:
-            # However a connection ended that was only being greeted: of the call nothing was written.
-            raise StoreUnavailable(f"Redis is away: {str(error) or 'nobody can connect in time'}") from error
+        # The pool itself times the wait for a free connection; the rest is for connecting and the greeting.
+        async with _greeting(2 * self._timeout_s):
+            return await self._pool.get_connection()  # type: ignore[no-untyped-call]
 
     async def close(self) -> None:
         await self._pool.aclose()
+
+
+@asynccontextmanager
+async def _greeting(timeout_s: float) -> AsyncIterator[None]:
+    """However a connection ends that is only being opened: of the call nothing was written."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            yield
+    except (RedisConnectionError, RedisTimeoutError, OSError, RuntimeError) as error:
+        raise StoreUnavailable(f"Redis is away: {str(error) or 'nobody can connect in time'}") from error
 
 
 FAULTS = (RedisError, OSError, RuntimeError)

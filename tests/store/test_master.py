@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 
 from gateway.store.errors import OutcomeUnknown, StoreUnavailable
-from gateway.store.master import Master
+from gateway.store.master import Dedicated, Master
 from gateway.store.topology import parse
+from tests.proxy import Proxy
 from tests.servers import Server
+from tests.waiting import eventually
 
 TURNS = 60
 """Turns of the event loop over which a few calls are spread: an end is tried in each of them."""
@@ -108,6 +110,34 @@ async def test_a_frozen_server_is_given_up_in_time(valkey: Server, act: str, con
     valkey.resume()
     assert await master.execute("ECHO", "again") == b"again"
     await master.close()
+
+
+@pytest.mark.parametrize("answer", ["refused", "silent"])
+async def test_a_connection_that_broke_while_idle_wrote_nothing(valkey: Server, answer: str) -> None:
+    """It is opened again for the call, and whatever becomes of that, the call did not go out."""
+    async with Proxy(valkey.url) as proxy:
+        master = Master(parse(proxy.url).endpoint, 0.3)
+        async with master.dedicated() as connection:
+            first = await connection.execute_command("CLIENT", "ID")
+            await _break(connection, proxy)
+            assert await connection.execute_command("CLIENT", "ID") != first
+            await _break(connection, proxy)
+            if answer == "refused":
+                proxy.refuse()
+            else:
+                proxy.pause(to_server=False)
+            with pytest.raises(StoreUnavailable):
+                await connection.execute_command("INCR", "n")
+        proxy.accept()
+        proxy.resume()
+        assert await master.execute("EXISTS", "n") == 0
+        await master.close()
+
+
+async def _break(connection: Dedicated, proxy: Proxy) -> None:
+    writer = connection._connection._writer
+    proxy.cut()
+    await eventually(writer.transport.is_closing)
 
 
 async def test_who_finds_all_connections_in_use_waits_so_long_and_wrote_nothing(valkey: Server) -> None:
