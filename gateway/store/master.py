@@ -16,7 +16,7 @@ from redis.exceptions import RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from gateway.store.endpoint import Endpoint
-from gateway.store.errors import OutcomeUnknown, StoreError, StoreUnavailable, judge
+from gateway.store.errors import Moved, OutcomeUnknown, StoreError, StoreUnavailable, judge
 from gateway.store.pipeline import Part
 
 
@@ -100,6 +100,8 @@ class Master:
                 if endpoint.ssl.verify_mode == ssl.CERT_NONE:
                     options |= {"ssl_cert_reqs": "none", "ssl_check_hostname": False}
         pool = Redis(**options).connection_pool
+        self._closed = False
+        self._calls = 0
         # Redis' own pool fails the call that finds all connections in use; this one lets it wait for one.
         self._pool = BlockingConnectionPool(connections_max, timeout_s, pool.connection_class, **pool.connection_kwargs)
 
@@ -126,8 +128,12 @@ class Master:
         """A connection that nobody else uses meanwhile; the pool has seen to it that it stands.
 
         Raises:
+            Moved: It was closed.
             StoreUnavailable, OutcomeUnknown, StoreRefused: From its calls as well.
         """
+        if self._closed:
+            raise Moved(f"Redis at {self.endpoint} is not the master any more")
+        self._calls += 1
         try:
             connection = await self._connected()
             try:
@@ -136,6 +142,9 @@ class Master:
                 await self._pool.release(connection)
         except FAULTS as error:
             raise translate(error) from error
+        finally:
+            self._calls -= 1
+            await self._end()
 
     async def _connected(self) -> Any:
         # The pool itself times the wait for a free connection; the rest is for connecting and the greeting.
@@ -143,7 +152,17 @@ class Master:
             return await self._pool.get_connection()  # type: ignore[no-untyped-call]
 
     async def close(self) -> None:
-        await self._pool.aclose()
+        """Closes all connections, once the calls under way have ended; later ones are Moved.
+
+        Not under the calls: one that finds its connection broken opens it again, and redis-py, still closing the old
+        one, would then forget the new.
+        """
+        self._closed = True
+        await self._end()
+
+    async def _end(self) -> None:
+        if self._closed and not self._calls:
+            await self._pool.aclose()
 
 
 @asynccontextmanager

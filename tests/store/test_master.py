@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from gateway.store.errors import OutcomeUnknown, StoreUnavailable
+from gateway.store.errors import Moved, OutcomeUnknown, StoreUnavailable
 from gateway.store.master import Dedicated, Master
 from gateway.store.topology import parse
 from tests.proxy import Proxy
@@ -147,3 +147,21 @@ async def test_who_finds_all_connections_in_use_waits_so_long_and_wrote_nothing(
             await master.execute("PING")
     assert await master.execute("PING") == b"PONG"
     await master.close()
+
+
+@pytest.mark.parametrize("act", ACTS)
+async def test_calls_under_way_when_their_master_is_closed_end_and_leave_no_connection_behind(
+    valkey: Server, act: str
+) -> None:
+    """A failover replaces masters under calls that are on their way to them."""
+    for turn in range(TURNS):
+        master = Master(parse(valkey.url).endpoint, 2.0, connections_max=1)
+        await master.execute("PING")
+        calls = [asyncio.ensure_future(ACTS[act](master)) for _ in range(3)]
+        await turns(turn + 1)
+        await master.close()
+        await asyncio.gather(*calls)
+        with pytest.raises(Moved):
+            await ACTS[act](master)
+    with valkey.client() as client:
+        await eventually(lambda: all(entry["name"] != "gateway" for entry in client.client_list()))
