@@ -73,6 +73,12 @@ async def watched() -> AsyncIterator[Watched]:
             found = Watched(servers, sentinels)
             await found.settled()
             yield found
+        except BaseException:
+            # A test that failed shows what its sentinels thought.
+            _print_logs(
+                [*(Path(directory) / f"{port}.log" for port in sentinels), *(each.log_file for each in servers)]
+            )
+            raise
         finally:
             for process in processes:
                 process.kill()
@@ -82,11 +88,17 @@ async def watched() -> AsyncIterator[Watched]:
                 server.stop()
 
 
+def _print_logs(logs: list[Path]) -> None:
+    for log in logs:
+        print(f"== {log}", log.read_text("utf-8", "replace") if log.exists() else "never written", sep="\n")
+
+
 def _sentinel(binary: str, file: Path, port: int, master: int) -> subprocess.Popen[bytes]:
     lines = (
         f"port {port}",
         "bind 127.0.0.1",
         f"dir {file.parent}",
+        f"logfile {file.with_suffix('.log')}",
         f"sentinel monitor {SERVICE} 127.0.0.1 {master} {QUORUM}",
         f"sentinel down-after-milliseconds {SERVICE} {DOWN_AFTER_MS}",
         f"sentinel failover-timeout {SERVICE} 4000",

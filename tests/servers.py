@@ -30,7 +30,8 @@ class Server:
     def __init__(self, binary: str, url: str, options: dict[str, str], directory: Path) -> None:
         self.url = url
         self._binary = binary
-        self._options = options | {"dir": str(directory), "logfile": str(directory / "server.log")}
+        self.log_file = directory / "server.log"
+        self._options = options | {"dir": str(directory), "logfile": str(self.log_file)}
         self._directory = directory
         self._process = self._spawn()
 
@@ -93,7 +94,7 @@ class Server:
 
     def log(self) -> str:
         with contextlib.suppress(FileNotFoundError):
-            return (self._directory / "server.log").read_text("utf-8", "replace")
+            return self.log_file.read_text("utf-8", "replace")
         return ""
 
     def _state(self) -> str:
