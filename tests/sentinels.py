@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -17,16 +17,23 @@ from tests.waiting import eventually
 
 SERVICE = "chat"
 QUORUM = 2
-DOWN_AFTER_MS = 600
+DOWN_AFTER_MS = 1500
+"""Longer than a busy machine stands still, lest the sentinels give up a master that is fine."""
+
+PACE = {"info-period": 1000, "publish-period": 500, "tilt-period": 1000}
+"""In ms. By default a sentinel learns of a replica every 10 s, and does nothing for 30 s after its clock has jumped."""
+
 DEADLINE_S = 30.0
 
 
 class Watched:
     """Two servers and who watches them; `url` is how a node reaches the master, whichever it is."""
 
-    def __init__(self, servers: list[Server], sentinels: list[int]) -> None:
+    def __init__(self, servers: list[Server], sentinels: list[int], directory: Path) -> None:
         self.servers = servers
         self.sentinels = sentinels
+        self._files = [directory / f"{port}.conf" for port in sentinels]
+        self._processes: dict[int, subprocess.Popen[bytes]] = {}
         hosts = ",".join(f"127.0.0.1:{port}" for port in sentinels)
         self.url = f"redis+sentinel://{hosts}/{SERVICE}"
 
@@ -41,6 +48,36 @@ class Watched:
     def replica(self) -> Server:
         return next(server for server in self.servers if server is not self.master)
 
+    def start(self, index: int) -> None:
+        """Starts a sentinel, with what it knew before if it was killed."""
+        self._processes[index] = subprocess.Popen(
+            [redis7_binary(), str(self._files[index]), "--sentinel"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            env={"LC_ALL": "C"},
+            process_group=0,
+            preexec_fn=end_with_parent(),
+        )
+
+    def kill(self, index: int) -> None:
+        """Ends a sentinel without a goodbye."""
+        process = self._processes.pop(index)
+        process.kill()
+        process.wait()
+
+    def stop(self) -> None:
+        """Ends them all, and the servers."""
+        for index in [*self._processes]:
+            self.kill(index)
+        for server in self.servers:
+            server.resume()
+            server.stop()
+
+    def print_logs(self) -> None:
+        """What they and the servers thought."""
+        for log in (*(file.with_suffix(".log") for file in self._files), *(server.log_file for server in self.servers)):
+            print(f"== {log}", log.read_text("utf-8", "replace") if log.exists() else "never written", sep="\n")
+
     async def settled(self) -> None:
         """Every sentinel knows the others and a replica that has everything, so that a failover can be agreed on."""
         await eventually(lambda: all(map(_knows_all, self.sentinels)), DEADLINE_S)
@@ -48,52 +85,46 @@ class Watched:
             await eventually(lambda: client.set("in-step", "") and client.execute_command("WAIT", 1, 500), DEADLINE_S)
 
 
+def _paced(port: int) -> bool:
+    with suppress(RedisError), Redis(port=port, socket_timeout=5) as sentinel:
+        words = [word for name, milliseconds in PACE.items() for word in (name, milliseconds)]
+        return bool(sentinel.execute_command("SENTINEL", "DEBUG", *words))
+    return False
+
+
 def _knows_all(port: int) -> bool:
-    try:
-        with Redis(port=port, decode_responses=True, socket_timeout=5) as sentinel:
-            state = sentinel.sentinel_master(SERVICE)
-    except RedisError:
-        return False
-    return state["num-slaves"] == 1 and state["num-other-sentinels"] == 2 and "down" not in str(state["flags"])
+    with suppress(RedisError), Redis(port=port, decode_responses=True, socket_timeout=5) as sentinel:
+        state = sentinel.sentinel_master(SERVICE)
+        return state["num-slaves"] == 1 and state["num-other-sentinels"] == 2 and "down" not in str(state["flags"])
+    return False
 
 
 @asynccontextmanager
 async def watched() -> AsyncIterator[Watched]:
-    """Starts them; all are gone at the end whatever happened."""
+    """Starts them; all are gone at the end whatever happened. A test that failed shows their logs."""
     binary = redis7_binary()
     ports, sentinels = free_ports(2), free_ports(3)
-    servers: list[Server] = []
-    processes: list[subprocess.Popen[bytes]] = []
     with TemporaryDirectory(prefix="gwt-") as directory:
+        found = Watched([], sentinels, Path(directory))
         try:
-            servers += [Server.on_port(binary, port, **{"repl-diskless-sync-delay": "0"}) for port in ports]
-            with servers[1].client() as client:
+            found.servers += [Server.on_port(binary, port, **{"repl-diskless-sync-delay": "0"}) for port in ports]
+            with found.servers[1].client() as client:
                 client.execute_command("REPLICAOF", "127.0.0.1", ports[0])
-            processes += [_sentinel(binary, Path(directory) / f"{port}.conf", port, ports[0]) for port in sentinels]
-            found = Watched(servers, sentinels)
+            for index, port in enumerate(sentinels):
+                _configure(Path(directory) / f"{port}.conf", port, ports[0])
+                found.start(index)
+            for port in sentinels:
+                await eventually(lambda: _paced(port), DEADLINE_S)  # noqa: B023
             await found.settled()
             yield found
         except BaseException:
-            # A test that failed shows what its sentinels thought.
-            _print_logs(
-                [*(Path(directory) / f"{port}.log" for port in sentinels), *(each.log_file for each in servers)]
-            )
+            found.print_logs()
             raise
         finally:
-            for process in processes:
-                process.kill()
-                process.wait()
-            for server in servers:
-                server.resume()
-                server.stop()
+            found.stop()
 
 
-def _print_logs(logs: list[Path]) -> None:
-    for log in logs:
-        print(f"== {log}", log.read_text("utf-8", "replace") if log.exists() else "never written", sep="\n")
-
-
-def _sentinel(binary: str, file: Path, port: int, master: int) -> subprocess.Popen[bytes]:
+def _configure(file: Path, port: int, master: int) -> None:
     lines = (
         f"port {port}",
         "bind 127.0.0.1",
@@ -104,11 +135,3 @@ def _sentinel(binary: str, file: Path, port: int, master: int) -> subprocess.Pop
         f"sentinel failover-timeout {SERVICE} 4000",
     )
     file.write_text("\n".join(lines) + "\n")
-    return subprocess.Popen(
-        [binary, str(file), "--sentinel"],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        env={"LC_ALL": "C"},
-        process_group=0,
-        preexec_fn=end_with_parent(),
-    )

@@ -156,6 +156,7 @@ class Topology:
         self.owner: list[int] = []
         self.generation = 0
         self._endpoints: list[Endpoint] = []
+        self._told_epoch = 0
 
     async def discover(self) -> bool:
         """Reads which master holds which slots, or asks the sentinels for the master.
@@ -172,7 +173,9 @@ class Topology:
         else:
             endpoint = address.endpoint
             if address.sentinels:
-                endpoint = await master_of(address.service, address.sentinels, endpoint, self.timeout_s)
+                told = await master_of(address.service, address.sentinels, self.timeout_s, self._told_epoch)
+                self._told_epoch = told.epoch
+                endpoint = endpoint._replace(host=told.host, port=told.port)
             endpoints, owner = [endpoint], [0] * self.keys.places
         if endpoints == self._endpoints and owner == self.owner:
             return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import suppress
 
 import pytest
@@ -87,6 +88,42 @@ async def test_a_former_master_is_not_taken_back_because_it_answers(monkeypatch:
         with successor.client() as client:
             assert client.xlen(node.store.keys.user("alice").inbox) == 1
         await alice.close()
+
+
+async def test_a_sentinel_that_missed_the_failover_leads_nobody_back() -> None:
+    async with watched() as store, running_node(store.url, **BRISK) as node:
+        alice = await login(node, "alice", "?platform=web&device=d")
+        await store.settled()
+        deposed, successor = store.master, store.replica
+        store.kill(2)
+        deposed.kill()
+        await eventually(lambda: store.master is successor, 30)
+        await eventually(lambda: follows(node, successor) and node.unready() is None, 30)
+        assert (await alice.next("resync", 30))["recovered"] is False
+        # The two that know are gone before they have told the third; the former master is back, and empty.
+        for index in range(2):
+            store.kill(index)
+        store.start(2)
+        await asyncio.to_thread(deposed.restart)
+        await eventually(lambda: misled(node))
+        node.bus.links[0].rebuild("as if it had broken")
+        await eventually(lambda: node.bus.up)
+        assert follows(node, successor)
+        assert (await alice.send("alice", "after"))["type"] == "sent"
+        # Who starts now has heard of nothing else.
+        found = await Store.connect(store.url)
+        assert deposed.url.endswith(str(found.topology.masters[0].endpoint))
+        await found.close()
+        await alice.close()
+
+
+async def misled(node: Node) -> bool:
+    """Whether only sentinels answer that have not heard of the failover."""
+    try:
+        await node.store.topology.discover()
+    except StoreUnavailable as error:
+        return "heard of the last failover" in str(error)
+    return False
 
 
 def is_replica(server: Server) -> bool:
