@@ -9,6 +9,7 @@ import pty
 import re
 import select
 import subprocess
+import termios
 import time
 from pathlib import Path
 from typing import Any
@@ -250,10 +251,15 @@ class Terminal:
     def type(self, text: str) -> None:
         os.write(self._master, text.encode())
 
-    def shows(self, text: str, deadline_s: float = START_DEADLINE_S) -> None:
-        """Waits for text, colours and cursor moves left out."""
-        deadline = time.monotonic() + deadline_s
-        while text not in re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", self.output):
+    def leave(self) -> None:
+        """Types Ctrl-D at the prompt: between two prompts the terminal would take it for itself."""
+        wait_until(lambda: not termios.tcgetattr(self._master)[3] & termios.ICANON)
+        self.type("\x04")
+
+    def shows(self, text: str, times: int = 1) -> None:
+        """Waits until it has shown a text so often, colours and cursor moves left out."""
+        deadline = time.monotonic() + START_DEADLINE_S
+        while re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", self.output).count(text) < times:
             assert time.monotonic() < deadline, f"no {text!r} in {self.output!r}"
             if select.select([self._master], [], [], 0.1)[0]:
                 self.output += os.read(self._master, 65536).decode(errors="replace")
@@ -287,7 +293,8 @@ def test_in_a_terminal_pushes_appear_above_the_prompt(gateway: Gateway) -> None:
             terminal.shows("friend: psst")
             terminal.type("ne\r")
             friend.shows("typist: half a line")
-        terminal.type("\x04")
+        terminal.shows("delivered", times=2)
+        terminal.leave()
     finally:
         assert terminal.close() == 0
     assert "\x1b[" in terminal.output
@@ -303,6 +310,7 @@ def test_a_huge_paste_is_refused_and_the_prompt_goes_on(gateway: Gateway) -> Non
             terminal.shows("more than 128 KiB are not sent in one line")
             terminal.type("\x1b[200~short\x1b[201~\r")
             pasted.shows("paster: short\n")
-        terminal.type("\x04")
+        terminal.shows("delivered")
+        terminal.leave()
     finally:
         assert terminal.close() == 0
