@@ -81,8 +81,15 @@ class Server:
 
     def stop(self) -> None:
         """End it and remove its directory."""
-        self.kill()
-        shutil.rmtree(self._directory)
+        # A child may still be writing a snapshot there; it is of the same group.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+        self._process.wait()
+        wait_until(self._removed)
+
+    def _removed(self) -> bool:
+        shutil.rmtree(self._directory, ignore_errors=True)
+        return not self._directory.exists()
 
     def empty(self) -> None:
         """Back to an empty running server. Functions stay: loading them for every test would cost too much."""
