@@ -6,7 +6,8 @@ import asyncio
 import ssl
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
@@ -18,6 +19,8 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from gateway.store.endpoint import Endpoint
 from gateway.store.errors import Moved, OutcomeUnknown, StoreError, StoreUnavailable, judge
 from gateway.store.pipeline import Part
+
+_LAST_LOOK_S = 0.01
 
 
 class Dedicated:
@@ -49,15 +52,15 @@ class Dedicated:
         connection = self._connection
         packed = connection.pack_commands(commands)
         replies: list[Any] = []
-        async with asyncio.timeout(self._timeout_s) as limit:
+        async with _Deadline(self._timeout_s) as deadline:
             try:
                 await connection.send_packed_command(packed)
             except RuntimeError:
                 # It had broken while it was idle, so nothing was written; it connects again.
-                limit.reschedule(None)
+                deadline.pause()
                 async with _greeting(self._timeout_s):
                     await connection.connect()
-                limit.reschedule(asyncio.get_running_loop().time() + self._timeout_s)
+                deadline.begin()
                 await connection.send_packed_command(packed)
             for _ in commands:
                 try:
@@ -65,6 +68,39 @@ class Dedicated:
                 except ResponseError as error:
                     replies.append(translate(error))
         return replies
+
+
+class _Deadline:
+    """How long answers may take; raises TimeoutError.
+
+    Timers run before sockets are read. Where this process stood still the answer may be waiting there, so when time is
+    up the sockets are read once more.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._loop = asyncio.get_running_loop()
+        self._timeout = asyncio.timeout(None)
+
+    async def __aenter__(self) -> Self:
+        await self._timeout.__aenter__()
+        self.begin()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.pause()
+        await self._timeout.__aexit__(kind, error, trace)
+
+    def begin(self) -> None:
+        self._due = self._loop.call_later(self._seconds, self._look_once_more)
+
+    def pause(self) -> None:
+        self._due.cancel()
+
+    def _look_once_more(self) -> None:
+        self._timeout.reschedule(self._loop.time() + _LAST_LOOK_S)
 
 
 class Master:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
@@ -138,6 +139,24 @@ async def _break(connection: Dedicated, proxy: Proxy) -> None:
     writer = connection._connection._writer
     proxy.cut()
     await eventually(writer.transport.is_closing)
+
+
+@pytest.mark.parametrize("act", ACTS)
+async def test_an_answer_that_came_while_this_process_stood_still_is_an_answer(valkey: Server, act: str) -> None:
+    master = Master(parse(valkey.url).endpoint, 0.1)
+    await master.execute("PING")
+    loop = asyncio.get_running_loop()
+    alarm, clock = socket.socketpair()
+    with alarm, clock:
+        # Among the sockets, so that the timers are next: what came meanwhile is read behind them.
+        loop.add_reader(clock, lambda: (clock.recv(1), time.sleep(0.11)))
+        for turn in range(12):
+            calling = asyncio.ensure_future(ACTS[act](master))
+            await turns(turn)
+            alarm.send(b"!")
+            await calling
+        loop.remove_reader(clock)
+    await master.close()
 
 
 async def test_who_finds_all_connections_in_use_waits_so_long_and_wrote_nothing(valkey: Server) -> None:
