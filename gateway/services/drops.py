@@ -176,7 +176,7 @@ async def _replicas(connection: Dedicated, role: Any) -> int | None:
 
 def poll_s(store: Store) -> float:
     """How long one blocking read for answers lasts: well under the deadline that every call on a connection has."""
-    return min(POLL_S, store.topology.timeout_s / 2)
+    return min(POLL_S, store.topology.timeout_s / 4)
 
 
 async def live_nodes(store: Store) -> set[str]:
