@@ -338,5 +338,5 @@ async def test_the_socket_of_a_kicked_client_that_does_not_answer_the_close_is_g
         started = time.monotonic()
         await node.services.control.kick(users=["alice"])
         await silent.until_end()
-        assert time.monotonic() - started < 1.0
+        assert time.monotonic() - started < 5.0
         await eventually(lambda: not node.listener.connections)

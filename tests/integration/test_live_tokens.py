@@ -48,7 +48,7 @@ async def test_a_token_that_has_less_than_the_notice_left_is_announced_at_once(v
         started = time.monotonic()
         code, reason = await alice.closed()
         assert (code, reason["code"]) == (4501, 31020)
-        assert time.monotonic() - started < 2.5
+        assert time.monotonic() - started < 5.0
 
 
 async def test_refresh_swaps_the_token_in_place(valkey: Server) -> None:

@@ -168,7 +168,7 @@ async def test_readiness_names_the_server_that_is_away_or_deaf(valkey: Server) -
 async def test_one_master_away_leaves_the_partitions_of_the_others(cluster: Cluster) -> None:
     store = await Store.open(cluster.url)
     try:
-        async with running_bus(store, timeout_s=0.3, probe_s=0.05, probe_timeout_s=0.2) as (bus, _):
+        async with running_bus(store, timeout_s=1, probe_s=0.05, probe_timeout_s=1) as (bus, _):
             downs: list[frozenset[int]] = []
             bus.on_down = downs.append
             away = bus.topology.owner[0]

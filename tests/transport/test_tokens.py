@@ -370,9 +370,8 @@ class TestJwks:
             await eventually(lambda: len(node.verifier.keys) == 2)
             jwks.put(EC, "new")
             token = foreign(EC, "ES256", "new")
-            began = time.monotonic()
+            # Had it waited for the next fetch it would know the key.
             assert await verdict(node, token) == 31004
-            assert time.monotonic() - began < 0.5
 
             async def accepted() -> bool:
                 return await verdict(node, token) == 0
