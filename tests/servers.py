@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import random
 import shutil
 import signal
 import socket
@@ -22,6 +23,8 @@ from tests.waiting import wait_until
 START_DEADLINE_S = 15.0
 CLUSTER_DEADLINE_S = 30.0
 SLOTS = 16384
+LEAST_PORT = 11_000
+"""Above those that a browser refuses to open."""
 
 
 class Server:
@@ -199,12 +202,21 @@ def _is_whole(client: Redis) -> bool:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nobody uses now; taken together, so that they differ."""
+    """Ports that nobody uses now; taken together, so that they differ.
+
+    Not from those that the kernel gives to whoever connects: one could be gone before its server is there, or while
+    it is being restarted. And not by chance that a test can seed, since other processes of tests choose as well.
+    """
+    given_from = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    choose = random.SystemRandom().randrange
     with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
+        ports: list[int] = []
+        while len(ports) < count:
+            each = stack.enter_context(socket.socket())
+            with contextlib.suppress(OSError):
+                each.bind(("127.0.0.1", choose(LEAST_PORT, max(given_from, 2 * LEAST_PORT))))
+                ports.append(each.getsockname()[1])
+        return ports
 
 
 def valkey_binary() -> str:
