@@ -26,7 +26,8 @@ REAP_BATCH = 500
 
 REVISIT_S = 30.0
 """How long after its burial a dead node is looked at once more: what it had written to a link that stood still may
-arrive only then, and register sessions that nobody else would ever end."""
+arrive only then, and register sessions that nobody else would ever end. The store keeps it in mind: whoever reaped a
+node may be gone by then, and so may the node itself, before it could say that it had a former life."""
 
 REAP_MARGIN_S = 0.02
 """How long after another node's lease end its state is looked at."""
@@ -159,25 +160,8 @@ class Leases:
     async def _reap(self, dead: str) -> None:
         try:
             await reap(self._context.store, dead, self._context.bus.incarnation, self._context.outbox)
-            self._context.wheel.arm(self._context.clock.now() + REVISIT_S, self._revisit, dead)
         except StoreError as error:
             log.warning("reaping is interrupted; it will be tried again", node=dead, reason=str(error))
-        finally:
-            self._reaping.discard(dead)
-
-    def _revisit(self, dead: str, now: float) -> None:
-        if dead not in self._reaping:
-            self._reaping.add(dead)
-            self._context.spawn(self._reap_late(dead))
-
-    async def _reap_late(self, dead: str) -> None:
-        store = self._context.store
-        try:
-            for partition in range(store.keys.partitions):
-                await forget_sessions(store, partition, dead, None, self._context.outbox)
-        except StoreError as error:
-            log.warning("the second look at a dead node is interrupted", node=dead, reason=str(error))
-            self._context.wheel.arm(self._context.clock.now() + REVISIT_S, self._revisit, dead)
         finally:
             self._reaping.discard(dead)
 
@@ -201,7 +185,7 @@ async def reap(store: Store, dead: str, claimant: str, outbox: Outbox) -> int:
                 return removed
             renewed_at = loop.time()
         removed += await forget_sessions(store, partition, dead, None, outbox)
-    await store.execute(nodes.bury(keys, dead))
+    await store.execute(nodes.bury(keys, dead, int(REVISIT_S * 1000)))
     METRICS.sessions_reaped += removed
     log.info("a dead node was reaped", node=dead, sessions=removed)
     return removed

@@ -47,9 +47,13 @@ def claim(keys: Keys, dead: str, claimant: str) -> Call:
     return function(keys.nodes_place, "claim", (NODES,), dead, claimant, CLAIM_LIFETIME_MS)
 
 
-def bury(keys: Keys, incarnation: str) -> Call:
-    """Takes an incarnation off the list: it has been reaped, or has stopped in good order."""
-    return function(keys.nodes_place, "bury", (NODES,), incarnation)
+def bury(keys: Keys, incarnation: str, again_ms: int | None = None) -> Call:
+    """Takes an incarnation off the list: it has been reaped, or has stopped in good order.
+
+    Args:
+        again_ms: after how long it is listed as ended once more, unless this was that second time; None = never.
+    """
+    return function(keys.nodes_place, "bury", (NODES,), incarnation, "" if again_ms is None else again_ms)
 
 
 def end(keys: Keys, incarnation: str) -> Call:

@@ -65,6 +65,25 @@ async def test_an_ended_lease_is_told_to_the_others_until_it_is_buried(acts: Act
     assert (await renew(acts, "b.1")).ended == []
 
 
+async def test_who_was_reaped_is_listed_once_more_and_then_never_again(acts: Acts) -> None:
+    await renew(acts, "b.1", "first")
+    await end(acts, "a.1")
+    await acts.do(nodes.bury(acts.keys, "a.1", 300))
+    assert await members(acts) == {"b.1", "again a.1"}
+    renewal = await renew(acts, "b.1")
+    assert (renewal.ended, renewal.next_end) == ([], None)
+
+    async def listed() -> bool:
+        return (await renew(acts, "b.1")).ended == ["a.1"]
+
+    await eventually(listed)
+    # Until somebody has been through, whoever forgets it meanwhile.
+    assert await listed()
+    assert await claim(acts, "a.1", "b.1")
+    await acts.do(nodes.bury(acts.keys, "a.1", 300))
+    assert await members(acts) == {"b.1"}
+
+
 async def test_only_one_claimant_reaps_and_its_claim_ends_by_itself(acts: Acts) -> None:
     for node in ("dead.1", "b.1", "c.1"):
         await renew(acts, node, "first")

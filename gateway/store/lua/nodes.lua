@@ -1,6 +1,10 @@
 -- Leases. gw:nodes holds incarnation → lease end in Redis' own time, the member 'grace' → until when nobody is
--- reaped, and 'claim <dead> <claimant>' → until when a reaper's claim stands. All in one key, so that a renewal and a
+-- reaped, 'claim <dead> <claimant>' → until when a reaper's claim stands, and 'again <dead>' → when an incarnation that
+-- was reaped is to be looked at once more. All in one key, so that a renewal and a
 -- claim can never both win.
+
+-- The lease end of an incarnation that is looked at once more; 1 is that of one whose end was told.
+local SECOND_LOOK = 2
 
 -- Whether anybody has begun to reap an incarnation, though the claim may have run out since.
 local function ever_claimed(nodes_key, dead)
@@ -47,6 +51,12 @@ local function renew(keys, args)
   local flat = redis.call('ZRANGE', keys[1], 0, -1, 'WITHSCORES')
   for i = 1, #flat, 2 do
     local member, ends = flat[i], tonumber(flat[i + 1])
+    local buried = string.match(member, '^again (%S+)$')
+    if buried and ends <= now then
+      redis.call('ZREM', keys[1], member)
+      redis.call('ZADD', keys[1], 'LT', SECOND_LOOK, buried)
+      member, ends = buried, SECOND_LOOK
+    end
     if member ~= me and member ~= 'grace' and not string.find(member, ' ', 1, true) then
       local reap_at = math.max(ends, grace)
       if reap_at <= now then
@@ -72,10 +82,15 @@ local function claim(keys, args)
   return 1
 end
 
--- bury: the reaped (or cleanly stopped) incarnation leaves the list, its claims with it. KEYS nodes; ARGS incarnation
+-- bury: the reaped (or cleanly stopped) incarnation leaves the list, its claims with it.
+-- KEYS nodes; ARGS incarnation, after how many ms it is listed once more ('' = never)
 local function bury(keys, args)
   for _, member in ipairs(redis.call('ZRANGE', keys[1], 0, -1)) do
     if string.match(member, '^claim (%S+) ') == args[1] then redis.call('ZREM', keys[1], member) end
+  end
+  local again_ms = tonumber(args[2] or '')
+  if again_ms and tonumber(redis.call('ZSCORE', keys[1], args[1]) or SECOND_LOOK) ~= SECOND_LOOK then
+    redis.call('ZADD', keys[1], number(time_ms() + again_ms), 'again ' .. args[1])
   end
   return redis.call('ZREM', keys[1], args[1])
 end
