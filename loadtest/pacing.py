@@ -1,0 +1,52 @@
+"""Things that happen at a rate, whatever the service does: each at its own time, counted from the beginning."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+
+BEHIND_MAX = 1000
+"""Events that are made up for at once after the loop stood still; older ones are left out and counted."""
+
+
+class Pace:
+    """Events at a constant rate: an open loop, which a slow service does not slow down.
+
+    Attributes:
+        skipped: events left out because the loop was too far behind.
+    """
+
+    def __init__(self, per_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+        """
+        Args:
+            per_s: how many a second, above 0.
+            clock: seconds; must not go back.
+        """
+        if per_s <= 0:
+            raise ValueError("a pace is above 0")
+        self._gap = 1 / per_s
+        self._clock = clock
+        self._next = clock()
+        self.skipped = 0
+
+    def due(self) -> list[float]:
+        """When each event that is due by now was to happen, oldest first; each is given once."""
+        now = self._clock()
+        times = []
+        behind = int((now - self._next) / self._gap) - BEHIND_MAX
+        if behind > 0:
+            self.skipped += behind
+            self._next += behind * self._gap
+        while self._next <= now:
+            times.append(self._next)
+            self._next += self._gap
+        return times
+
+    async def events(self, seconds: float) -> AsyncIterator[float]:
+        """The events of that many seconds, each when it is due: the time it was meant for."""
+        until = self._clock() + seconds
+        while (now := self._clock()) < until:
+            for at in self.due():
+                yield at
+            await asyncio.sleep(max(0.001, min(self._next, until) - now))
