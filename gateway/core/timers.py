@@ -52,6 +52,11 @@ class TimerWheel:
         self._place(timer)
         return timer
 
+    def rearm(self, timer: Timer, deadline: float, action: Callable[[Any, float], None], argument: Any = None) -> None:
+        """Arms a timer again that has been called; what many connections do all the time makes no object then."""
+        timer.deadline, timer.action, timer.argument = deadline, action, argument
+        self._place(timer)
+
     def _place(self, timer: Timer) -> None:
         position = int((timer.deadline - self._start) / self.tick) + 1
         if position <= self._position:

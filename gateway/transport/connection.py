@@ -5,20 +5,18 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, cast
 
-from websockets.exceptions import InvalidState, ProtocolError
 from websockets.frames import Frame, Opcode
 from websockets.http11 import Request, Response
-from websockets.protocol import CLOSED, CLOSING, CONNECTING, OPEN, Event
+from websockets.protocol import CLOSING, CONNECTING, OPEN, Event
 
 from gateway.core.close import Closing, Refusal
 from gateway.core.session import Session
-from gateway.core.states import State
 from gateway.metrics import METRICS
 from gateway.protocol import codes
 from gateway.protocol.codes import Code
 from gateway.transport import handshake
 from gateway.transport.answers import Answer
-from gateway.transport.frames import Protocol, close_by_parser, frame_header
+from gateway.transport.frames import PING, Protocol, close_by_parser, framed
 from gateway.transport.handshake import Opening
 from gateway.transport.sockets import reset
 
@@ -84,8 +82,29 @@ class Connection(asyncio.Protocol):
         self.beat = self.listener.wheel.arm(now + self.listener.config.handshake_timeout_s, self._no_handshake, None)
 
     def data_received(self, data: bytes) -> None:
-        now = self.listener.check_gap()
-        self.heard_at = now
+        self.heard_at = now = self.listener.check_gap()
+        session = self.session
+        if session is None or self.closing is not None or self.upgrade is not None:
+            self._received_aside(data, now)
+            return
+        ws = self.ws
+        try:
+            events = ws.take(data)
+        except EOFError:
+            return
+        for event in events:
+            if type(event) is bytes:
+                if self.closing is None:
+                    self._text(session, event, now)
+            else:
+                self._frame(cast("Frame", event), now)
+        if ws.writes:
+            self.transmit()
+        if ws.parser_exc is not None:
+            self._parser_failed()
+
+    def _received_aside(self, data: bytes, now: float) -> None:
+        """What comes before there is a session, before it is let in, or after its end."""
         ws = self.ws
         if self.closing is not None and ws.state is not CLOSING:
             return
@@ -93,19 +112,13 @@ class Connection(asyncio.Protocol):
             self._too_early()
             return
         try:
-            ws.receive_data(data)
+            events = ws.take(data)
         except EOFError:
             return
-        events = ws.events_received()
         if ws.state is CONNECTING:
-            self._opening(events, now)
-            return
-        for event in events:
-            self._frame(cast("Frame", event), now)
-        if ws.writes or ws.state is CLOSED:
+            self._opening(cast("list[Event]", events), now)
+        elif ws.writes:
             self.transmit()
-        if ws.parser_exc is not None:
-            self._parser_failed()
 
     def eof_received(self) -> bool:
         if self.closing is None:
@@ -201,10 +214,9 @@ class Connection(asyncio.Protocol):
 
     def _open(self, response: Response) -> None:
         self.ws.send_response(response)
-        config = self.listener.config
         if self.beat is not None:
             self.beat.cancel()
-        self.beat = self.listener.wheel.arm(self.heard_at + config.heartbeat_s, self._heartbeat, None)
+        self.beat = self.listener.heartbeat.begin(self)
         self.transmit()
 
     def answer(self, answer: Answer, *, head: bool = False) -> None:
@@ -212,6 +224,18 @@ class Connection(asyncio.Protocol):
         self.closing = _ANSWERED
         # Not through send_response: the library may have given up already, or answered frames that came too early.
         self.ws.writes = [answer.serialize(head=head), b""]
+        self.transmit()
+
+    # For the heartbeat.
+
+    @property
+    def open(self) -> bool:
+        """Whether messages pass in both directions."""
+        return self.session is not None and self.closing is None and self.ws.state is OPEN
+
+    def ping(self) -> None:
+        """Pings the client; its pong is heard in ``heard_at``."""
+        self.ws.writes.append(PING)
         self.transmit()
 
     # core.session.Wire
@@ -283,7 +307,7 @@ class Connection(asyncio.Protocol):
             return
         if opcode is Opcode.TEXT:
             if frame.fin:
-                self._text(session, frame.data, now)
+                self._text(session, bytes(frame.data), now)
             else:
                 self.fragments = [bytes(frame.data)]
         elif opcode is Opcode.CONT:
@@ -311,14 +335,15 @@ class Connection(asyncio.Protocol):
             self.fragments = None
             self._text(session, b"".join(fragments), now)
 
-    def _text(self, session: Session, payload: bytes | bytearray | memoryview, now: float) -> None:
-        try:
-            # RFC 6455 section 8.1. Bodies are passed on unread, so this is the only look at their bytes.
-            str(payload, "utf-8")
-        except UnicodeDecodeError:
-            session.cut(Closing.of(codes.INVALID_DATA, "not UTF-8"))
-            return
-        session.receive_text(payload if type(payload) is bytes else bytes(payload), now)
+    def _text(self, session: Session, payload: bytes, now: float) -> None:
+        if not payload.isascii():
+            try:
+                # RFC 6455 section 8.1. Bodies are passed on unread, so this is the only look at their bytes.
+                str(payload, "utf-8")
+            except UnicodeDecodeError:
+                session.cut(Closing.of(codes.INVALID_DATA, "not UTF-8"))
+                return
+        session.receive_text(payload, now)
 
     def _parser_failed(self) -> None:
         """The library has failed the connection (RFC 6455 section 7.1.7) and written the close frame."""
@@ -332,38 +357,31 @@ class Connection(asyncio.Protocol):
     def transmit(self) -> None:
         """Writes all there is: first what the library has to say, then the session's messages, the close last."""
         self.dirty = False
-        transport = self.transport
+        transport, ws, session = self.transport, self.ws, self.session
         if transport is None:
             return
-        if self.closing is None and self.ws.state is OPEN:
+        if self.closing is None and ws.state is OPEN:
             if self.blocked_at:
                 # RFC 6455 section 5.5.3: only the most recent ping need be answered. So one that pings and does not
                 # read fills no memory.
-                del self.ws.writes[:-1]
+                del ws.writes[:-1]
                 return
-            self._write_session()
-        writes = self.ws.data_to_send()
+            if session is not None and session.outgoing:
+                ws.writes += framed(session.data_to_send())
+        writes = ws.data_to_send()
         if writes:
             # b"" asks for a half-close and comes last; joining would swallow it.
             data = b"".join(writes)
             transport.write(data)
             if writes[-1] == b"":
                 self._end_output(transport, len(data))
-        session = self.session
         if session is not None and session.on_drained is not None and not self.blocked_at and not session.outgoing:
             session.drained()
 
     def _write_session(self) -> None:
         session = self.session
-        if session is None or not session.outgoing:
-            return
-        ws = self.ws
-        if ws.state is not OPEN:
-            return
-        writes = ws.writes
-        for payload in session.data_to_send():
-            writes.append(frame_header(len(payload)))
-            writes.append(payload)
+        if session is not None and session.outgoing and self.ws.state is OPEN:
+            self.ws.writes += framed(session.data_to_send())
 
     # Ending.
 
@@ -404,37 +422,9 @@ class Connection(asyncio.Protocol):
         else:
             self.answer(Answer(408, Refusal(Code.MALFORMED, "no whole request in time").body()))
 
-    def _heartbeat(self, _: object, now: float) -> None:
-        session, config = self.session, self.listener.config
-        if session is None or self.closing is not None or self.ws.state is not OPEN:
-            return
-        if self.pinged_at and self.heard_at < self.pinged_at:
-            if now - self.listener.gap_ended_at < config.heartbeat_timeout_s:
-                # This node stood still: the pong may be waiting in the kernel.
-                self.beat = self.listener.wheel.arm(now + config.heartbeat_timeout_s, self._heartbeat, None)
-                return
-            METRICS.heartbeat_timeouts += 1
-            session.cut(Closing.of(codes.HEARTBEAT_TIMEOUT, "no pong"))
-            return
-        self.pinged_at = 0.0
-        silent_until = self.heard_at + config.heartbeat_s
-        if self.blocked_at:
-            # A ping behind what the client does not take would say nothing; outbound_age_max_s judges that one.
-            silent_until = now + config.heartbeat_s
-        if silent_until > now:
-            self.beat = self.listener.wheel.arm(silent_until, self._heartbeat, None)
-            return
-        try:
-            self.ws.send_ping(b"")
-        except (InvalidState, ProtocolError):
-            return
-        self.pinged_at = now
-        self.transmit()
-        self.beat = self.listener.wheel.arm(now + config.heartbeat_timeout_s, self._heartbeat, None)
-
     def _blocked_too_long(self, blocked_at: float, now: float) -> None:
         session = self.session
-        if self.blocked_at == blocked_at and session is not None and session.state is not State.ENDED:
+        if self.blocked_at == blocked_at and session is not None:
             session.cut(Closing.of(codes.SLOW_CONSUMER, "the client does not take what is sent"))
 
 

@@ -1,10 +1,23 @@
-"""RFC 6455 as spoken here: the library's Sans-I/O protocol, and the header of the frames that are written past it."""
+"""RFC 6455 as spoken here: the library's Sans-I/O protocol, and by hand what a message costs time for.
+
+In: a text frame that is whole, final, masked, uncompressed and outside a fragmented message is cut out and unmasked
+here; everything else goes to the library, whole frame by whole frame, or at once where its header alone condemns it.
+Out: the header in front of a message.
+"""
 
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable
 
+from websockets.frames import Frame
+from websockets.protocol import OPEN
 from websockets.server import ServerProtocol
+
+try:
+    from websockets.speedups import apply_mask
+except ImportError:  # the library was installed without its C part
+    from websockets.utils import apply_mask
 
 from gateway.core.close import Closing
 from gateway.protocol import codes
@@ -12,6 +25,14 @@ from gateway.protocol.codes import CloseCode
 
 _TEXT = 0x81
 """RFC 6455 section 5.2: FIN and opcode 1; a server does not mask (section 5.1)."""
+
+_PONG = 0x8A
+"""FIN and opcode 10: RFC 6455 section 5.5.3 has nobody answer it."""
+
+_OPCODES = frozenset((0, 1, 2, 8, 9, 10))
+
+PING = b"\x89\x00"
+"""An unmasked ping without a payload."""
 
 _CLOSES_BY_PARSER = {
     code.code: code for code in (codes.PROTOCOL_ERROR, codes.INVALID_DATA, codes.TOO_BIG, codes.INTERNAL_ERROR)
@@ -24,16 +45,126 @@ def close_by_parser(code: int) -> CloseCode:
 
 
 class Protocol(ServerProtocol):
-    """The library's protocol, but the closes that it decides on carry this gateway's JSON reason as well."""
+    """The library's protocol, but the closes that it decides on carry this gateway's JSON reason as well.
+
+    Once the connection is open its bytes come in through ``take``, and through nothing else.
+    """
+
+    _held: bytearray | None = None
+    """A frame that is not whole yet; at most its header and ``max_message_size`` bytes."""
+
+    _wanted = 0
+    """How many bytes it takes until there is more to know of it."""
 
     def fail(self, code: int, reason: str = "") -> None:
         super().fail(code, Closing.of(close_by_parser(code), reason).payload())
 
+    def take(self, data: bytes) -> list[bytes | Frame]:
+        """Takes what the socket brought.
 
-def frame_header(length: int) -> bytes:
-    """The header of an unfragmented, uncompressed text frame from a server (RFC 6455 section 5.2)."""
+        Returns:
+            In their order: text messages that came in one frame, unmasked and not yet known to be UTF-8, and whatever
+            else the library has to tell. It has judged all of ``data`` when the first message is looked at.
+
+        Raises:
+            EOFError: ``receive_eof`` was called before.
+        """
+        held = self._held
+        if held is not None:
+            held += data
+            if len(held) < self._wanted and self._state is OPEN:
+                return []
+            data = bytes(held)
+            self._held = None
+        if self._state is not OPEN:
+            return self._judged(data)
+        messages: list[bytes | Frame] = []
+        size, most, at = len(data), self.max_message_size or 0, 0
+        while at + 6 <= size and self.current_size is None:
+            length = data[at + 1] - 0x80
+            start = at + 6
+            if length == 126 and start + 2 <= size:
+                length = data[at + 2] << 8 | data[at + 3]
+                start += 2
+            elif not 0 <= length < 126:
+                break
+            end = start + length
+            if end > size or length > most:
+                break
+            if data[at] == _TEXT:
+                messages.append(apply_mask(data[start:end], data[start - 4 : start]))
+            elif data[at] != _PONG or length > 125:
+                break
+            at = end
+            if at == size:
+                return messages
+        return self._mixed(data, at, messages)
+
+    def _mixed(self, data: bytes, at: int, messages: list[bytes | Frame]) -> list[bytes | Frame]:
+        """Where ``data`` holds more behind the ``messages``, from ``at`` on: all of it, but what is still to come."""
+        end, wanted = at, 0
+        while not wanted and end < len(data):
+            reach, wanted = self._reach(data, end, 0)
+            end = reach or end
+        if wanted < 0:
+            return messages + self._judged(data[at:])
+        if end > at:
+            messages += self._judged(data[at:end])
+        rest = data[end:]
+        if rest and self._state is OPEN:
+            # Again: what a message may still hold depends on the fragments of it that the library has just seen.
+            _, self._wanted = self._reach(rest, 0, self.current_size or 0)
+            if self._wanted < 0:
+                return messages + self._judged(rest)
+            self._held = bytearray(rest)
+        return messages
+
+    def _reach(self, data: bytes, at: int, before: int) -> tuple[int, int]:
+        """How far the frame at ``at`` goes.
+
+        Args:
+            before: bytes of the same message in the fragments before it.
+
+        Returns:
+            (where it ends, 0) of a frame that is whole; else 0 and how many bytes it must have before more is known,
+            or -1 where the library fails it as soon as it has seen what there is.
+        """
+        size = len(data) - at
+        if size < 2:
+            return 0, 2
+        if data[at] & 0x0F not in _OPCODES or data[at + 1] < 0x80:
+            return 0, -1
+        length, header = data[at + 1] - 0x80, 6
+        if length > 125:
+            header += 2 if length == 126 else 8
+            if size < header - 4:
+                return 0, header - 4
+            length = int.from_bytes(data[at + 2 : at + header - 4], "big")
+        if length > (self.max_message_size or 0) - before:
+            return 0, -1
+        return (0, header + length) if size < header + length else (at + header + length, 0)
+
+    def _judged(self, data: bytes) -> list[bytes | Frame]:
+        self.receive_data(data)
+        return self.events_received()  # type: ignore[return-value]  # the request came before the connection opened
+
+
+def _header(length: int) -> bytes:
     if length < 126:
         return bytes((_TEXT, length))
     if length < 65536:
         return struct.pack("!BBH", _TEXT, 126, length)
     return struct.pack("!BBQ", _TEXT, 127, length)
+
+
+_HEADERS = tuple(_header(length) for length in range(1024))
+
+
+def framed(payloads: Iterable[bytes]) -> list[bytes]:
+    """Text messages as unfragmented, uncompressed frames from a server (RFC 6455 section 5.2), to be joined."""
+    frames = []
+    for payload in payloads:
+        length = len(payload)
+        frames.append(_HEADERS[length] if length < 1024 else _header(length))
+        frames.append(payload)
+    return frames

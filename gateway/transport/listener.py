@@ -28,6 +28,7 @@ from gateway.transport import demo, files, handshake
 from gateway.transport.answers import Answer
 from gateway.transport.connection import Connection
 from gateway.transport.demo import Demo
+from gateway.transport.heartbeat import Heartbeat
 
 ADDRESSES_MAX = 100_000
 """Addresses whose connect rate is remembered; beyond it, those that have been quiet are forgotten first."""
@@ -78,6 +79,7 @@ class Listener:
         self.on_gap = on_gap
         self.unready = unready
         self.demo = demo
+        self.heartbeat = Heartbeat(self)
         self.sdk = files.sdk()
         self.connections: set[Connection] = set()
         self.draining = False

@@ -63,6 +63,11 @@ class TestBadCommands:
             assert [json.loads(payload)["code"] for _, payload in client.frames] == [400] * 10
             assert METRICS.commands_bad - before == 10
 
+    async def test_a_close_that_came_with_them_is_what_counts(self, edge: Edge) -> None:
+        async with edge() as node, raw_session(node) as client:
+            client.send(frame(TEXT, b"{") * 20 + frame(CLOSE, b"\x03\xe8"))
+            assert await client.frame() == (CLOSE, b"\x03\xe8")
+
     async def test_an_unknown_recipient(self, edge: Edge) -> None:
         async with edge() as node:
             alice = await login(node, "alice")
