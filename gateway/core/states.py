@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from gateway.protocol import commands
 
@@ -54,6 +54,11 @@ class Rule(NamedTuple):
     states: frozenset[State]
     cost: float
     each: float = 0.0
+
+    def price(self, command: Any) -> float:
+        """What this command costs, with each user that it names or may answer with."""
+        named = command.limit if type(command) is commands.FriendsList else len(command.users)
+        return self.cost + self.each * named
 
 
 _LIVE = frozenset({State.LIVE})

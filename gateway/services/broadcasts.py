@@ -12,8 +12,8 @@ from gateway.services.clock import Clock
 from gateway.services.content import Contents
 from gateway.services.errors import DATA_MISSING, Refused
 from gateway.services.messages import Draft
+from gateway.services.mids import uuid7
 from gateway.services.rates import RateExceeded
-from gateway.services.relay import uuid7
 from gateway.services.settings import Settings
 from gateway.store import broadcasts
 from gateway.store import keys as names

@@ -14,8 +14,9 @@ from gateway.metrics import METRICS
 from gateway.services.clock import Clock
 from gateway.services.content import Contents
 from gateway.services.errors import DATA_MISSING, PARAMETER_INVALID, PARAMETER_TOO_LONG, Refused
+from gateway.services.mids import uuid7
 from gateway.services.outbox import DIRECT_CHANNEL, SERVER, SYSTEM_CHANNEL, Message, Outbox
-from gateway.services.relay import count_echo, uuid7
+from gateway.services.relay import count_echo
 from gateway.services.settings import Settings
 from gateway.store import messages, recalls
 from gateway.store.call import Call

@@ -5,8 +5,6 @@ No task, queue or future per message: callbacks from the sender's bytes to the r
 
 from __future__ import annotations
 
-import hashlib
-import random
 from typing import Any
 
 import msgspec
@@ -21,6 +19,7 @@ from gateway.protocol.codes import Code
 from gateway.services import refusals
 from gateway.services.checks import Candidate, Checks
 from gateway.services.context import NodeContext
+from gateway.services.mids import mid_of, uuid7
 from gateway.services.outbox import Message, system_of
 from gateway.services.words import Words
 from gateway.store import messages
@@ -62,22 +61,29 @@ class Relay:
             body, code = self._clean(lexicon, body)
         if command.retry:
             _charge_retry(session, command, now)
-        key = command.key
-        mid = uuid7(self._clock.wall_ms()) if key is None else mid_of(session.user, command.to, key)
+        key, now_ms = command.key, self._clock.wall_ms()
+        mid = uuid7(now_ms) if key is None else mid_of(session.user, command.to, key)
         if self._outbox.checks and self._checks is not None:
             self._checks.add(Candidate(session, command, body, mid, code))
         else:
-            self._forward(session, command, body, mid, code, None)
+            self._forward(session, command, body, mid, now_ms, code, None)
 
     def _passed(self, candidate: Candidate) -> None:
         """The app's server lets a message pass; nobody waits for the handler that it came through."""
         session, command = candidate.session, candidate.command
-        self._forward(session, command, candidate.body, candidate.mid, candidate.code, candidate.extra)
+        now_ms = self._clock.wall_ms()
+        self._forward(session, command, candidate.body, candidate.mid, now_ms, candidate.code, candidate.extra)
 
     def _forward(
-        self, session: Session, command: commands.Send, body: bytes, mid: str, code: int | None, extra: str | None
+        self,
+        session: Session,
+        command: commands.Send,
+        body: bytes,
+        mid: str,
+        now_ms: int,
+        code: int | None,
+        extra: str | None,
     ) -> None:
-        now_ms = self._clock.wall_ms()
         flags = self._flags(session, command)
         tail = b'"mid":"%b","from":%b,"to":%b,"kind":%b,"body":%b}' % (
             mid.encode(),
@@ -231,16 +237,3 @@ def _charge_retry(session: Session, command: commands.Send, now: float) -> None:
         # What the command itself took is given back: the one that comes after the wait takes it again.
         bucket.level += 1.0
         raise Refusal(Code.SENDING_TOO_FAST, "sending too fast", retry_after_ms=int(wait * 1000) + 1)
-
-
-def mid_of(sender: str, to: str, key: str) -> str:
-    """The id of a message whose sender gave a key: the same for every try of it."""
-    return hashlib.blake2b(f"{sender}\n{to}\n{key}".encode(), digest_size=16).hexdigest()
-
-
-def uuid7(now_ms: int) -> str:
-    """A UUID version 7 (RFC 9562 section 5.7): the time, then 74 random bits."""
-    chance = random.getrandbits(74)
-    value = (now_ms & 0xFFFFFFFFFFFF) << 80 | 0x7 << 76 | (chance >> 62) << 64 | 0b10 << 62 | chance & (1 << 62) - 1
-    text = f"{value:032x}"
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"

@@ -27,7 +27,7 @@ from hypothesis.stateful import (
 from gateway.config import Config
 from gateway.services.errors import DATA_MISSING, Refused
 from gateway.services.messages import Draft
-from gateway.services.relay import mid_of
+from gateway.services.mids import mid_of
 from gateway.services.services import Services
 from gateway.store import accounts, messages
 from gateway.store.recalls import Target
