@@ -128,6 +128,7 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.transport = None
+        self.ws.end()
         self.listener.closed(self)
         if self.beat is not None:
             self.beat.cancel()

@@ -59,6 +59,11 @@ class Protocol(ServerProtocol):
     def fail(self, code: int, reason: str = "") -> None:
         super().fail(code, Closing.of(close_by_parser(code), reason).payload())
 
+    def end(self) -> None:
+        """The socket is gone. The parser and what it raised refer to this: only a collection would free them."""
+        self.parser.close()
+        self.parser_exc = self.handshake_exc = None
+
     def take(self, data: bytes) -> list[bytes | Frame]:
         """Takes what the socket brought.
 
