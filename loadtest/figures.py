@@ -32,7 +32,7 @@ from gateway.services.services import Services
 from gateway.store.embedded import find
 from gateway.store.store import Store
 from loadtest.machine import pinned
-from loadtest.wire import Wire
+from loadtest.plain_wire import Wire
 
 USERS = 100
 BODY_BYTES = 120

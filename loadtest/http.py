@@ -36,10 +36,15 @@ class Caller(asyncio.Protocol):
         self._answer: asyncio.Future[tuple[int, bytes]] | None = None
 
     @classmethod
-    async def to(cls, port: int) -> Caller:
+    async def to(cls, port: int, host: str = "127.0.0.1") -> Caller:
         """Connects."""
-        _, caller = await asyncio.get_running_loop().create_connection(cls, "127.0.0.1", port)
+        _, caller = await asyncio.get_running_loop().create_connection(cls, host, port)
         return caller
+
+    @property
+    def connected(self) -> bool:
+        """Whether it can be asked."""
+        return self._transport is not None and not self._transport.is_closing()
 
     async def ask(self, sent: bytes) -> tuple[int, bytes]:
         """Sends a request and returns status and body of its answer."""

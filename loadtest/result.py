@@ -103,6 +103,7 @@ class Cost(msgspec.Struct, kw_only=True):
     store_us_per_message: float | None = None
     cpu_us_per_message: float | None = None
     bytes_per_connection: float | None = None
+    cpu_us_per_login: float | None = None
 
 
 class Limit(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,0 +1,191 @@
+"""The command line of the load test."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import uvloop
+from cyclopts import App, CycloptsError, Parameter
+from rich.console import Console
+
+from gateway.config import Credentials
+from loadtest import limits
+from loadtest import scenario as scenarios
+from loadtest.result import Result, ResultFault, read
+from loadtest.scenario import Scenario, ScenarioFault
+from loadtest.target import Target, TargetFault, attached, started
+
+FINE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+
+
+def build() -> App:
+    """All commands."""
+    app = App(
+        name="loadtest",
+        help="Load tests of the gateway: many simulated users, judged message by message.",
+        help_epilogue=_scenarios(),
+        help_format="plaintext",
+        version_flags=[],
+        result_action="return_value",
+        error_console=Console(stderr=True, soft_wrap=True, highlight=False),
+        suppress_keyboard_interrupt=False,
+    )
+    app.command(run, help_epilogue=_keys())
+    app.command(report)
+    app.command(compare)
+    app.command("loadtest.budget:budget", name="budget", help="Measure every line of the budget.")
+    app.command("loadtest.peers.cli:peers", name="peers", help="Measure other servers at the same work.")
+    return app
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs one command line.
+
+    Returns:
+        0 fine; 1 the run failed, or messages were treated wrongly; 2 wrong usage; 130 interrupted.
+    """
+    try:
+        status = build()(arguments, exit_on_error=False)
+    except CycloptsError:
+        return USAGE
+    except ScenarioFault as fault:
+        return _complain(USAGE, *fault.faults)
+    except (TargetFault, ResultFault) as fault:
+        return _complain(USAGE, *str(fault).splitlines())
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    return status if isinstance(status, int) else FINE
+
+
+def run(
+    scenario: str,
+    /,
+    *,
+    url: str | None = None,
+    api: str | None = None,
+    app_key: str | None = None,
+    app_secret: str | None = None,
+    data_dir: Path | None = None,
+    start: str | None = None,
+    peer: str | None = None,
+    i_own_this_target: Annotated[tuple[str, ...], Parameter(negative=())] = (),
+    pin: Annotated[bool, Parameter(negative=())] = False,
+    json: Path | None = None,
+    html: Path | None = None,
+    plain: Annotated[bool, Parameter(negative=())] = False,
+    **keys: str,
+) -> int:
+    """Run a scenario: one that comes with the tool, or a .toml file.
+
+    Args:
+        scenario: its name or file.
+        url: The socket of a gateway that runs (ws://host:port/v1/connect).
+        api: Its Server API (http://host:port), for drops and issued tokens.
+        app_key: Its public key.
+        app_secret: Its secret, which signs tokens.
+        data_dir: Its data directory, which knows all of these.
+        start: Start one for the run: "gateway serve …", or "" for the default.
+        peer: Load this peer instead (see peers).
+        i_own_this_target: A host beyond this machine that may be loaded.
+        pin: Service on one core, generators on the others.
+        json: Where the result goes.
+        html: Where the report goes.
+        plain: A line every few seconds instead of the live screen.
+        keys: Any key of the scenario, such as --users 200 --rate 1000.
+    """
+    plan = scenarios.load(scenario, keys)
+    # What can be known beforehand must not cost a run.
+    for path in filter(None, (json, html)):
+        if not path.parent.is_dir():
+            raise TargetFault(f"{path}: no such directory")
+    remote = bool(i_own_this_target)
+    faults = limits.check(plan, limits.raised(), remote=remote)
+    if faults:
+        raise ScenarioFault(faults)
+    given = Credentials(app_key, app_secret) if app_key and app_secret else None
+    with _target(plan, url, api, data_dir, given, start, peer, i_own_this_target, pin) as target:
+        result = _conducted(plan, target, pin=pin, plain=plain)
+    if json is not None:
+        result.write(json)
+    if html is not None:
+        from loadtest.report import write
+
+        write(result, html)
+    if result.interrupted:
+        return INTERRUPTED
+    return FINE if result.fine else FAILED
+
+
+@contextlib.contextmanager
+def _target(
+    plan: Scenario,
+    url: str | None,
+    api: str | None,
+    data_dir: Path | None,
+    given: Credentials | None,
+    start: str | None,
+    peer: str | None,
+    owned: tuple[str, ...],
+    pin: bool,
+) -> Iterator[Target]:
+    from loadtest.conductor import placed
+
+    core = placed(pin).service
+    if sum(value is not None for value in (url or data_dir, start, peer)) > 1:
+        raise TargetFault("one of --url or --data-dir, --start, --peer: only one service is loaded at a time")
+    if peer is not None:
+        from loadtest.peers import starting
+
+        with starting(peer, core) as target:
+            yield target
+    elif url is not None or data_dir is not None:
+        yield attached(url, api, data_dir, given, owned)
+    else:
+        with started(start or "", core, connections=plan.users * plan.devices) as target:
+            yield target
+
+
+def _conducted(plan: Scenario, target: Target, *, pin: bool, plain: bool) -> Result:
+    from loadtest.conductor import conduct, placed
+    from loadtest.screen import shown, summary
+
+    with shown(plan.name, plain=plain, seconds=None) as screen:
+        result = uvloop.run(conduct(plan, target, screen, placed(pin)))
+    Console(stderr=True).print(summary(result))
+    return result
+
+
+def report(result: Path, /, *, out: Annotated[Path | None, Parameter(alias="-o")] = None) -> None:
+    """Write the HTML report of a result; without -o, beside it."""
+    from loadtest.report import write
+
+    path = out or result.with_suffix(".html")
+    write(read(result), path)
+    print(path)
+
+
+def compare(*results: Path) -> int:
+    """Say what changed from A.json to B.json; several runs each: A1 A2 -- B1 B2."""
+    raise NotImplementedError(results)
+
+
+def _complain(status: int, *lines: str) -> int:
+    for line in lines:
+        sys.stderr.write(f"loadtest: {line}\n")
+    return status
+
+
+def _scenarios() -> str:
+    lines = [f"  {name:12}{scenarios.first_words(path)}" for name, path in scenarios.shipped().items()]
+    return "Scenarios:\n" + "\n".join(lines)
+
+
+def _keys() -> str:
+    lines = [f"  --{name.replace('_', '-'):20}{about}" for name, about in scenarios.keys().items() if name != "phases"]
+    return "Keys of a scenario:\n" + "\n".join(lines)
+
+

@@ -1,0 +1,263 @@
+"""A run from beginning to end: target and generators, the act, the looks twice a second, the result."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import platform
+import secrets
+import signal
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+import websockets
+
+import gateway
+from loadtest import acts, limits, users
+from loadtest.calling import CallFault
+from loadtest.generator import SNAPSHOT_S
+from loadtest.plan import Plan
+from loadtest.result import Limit, Machine, Result
+from loadtest.sampling import Sampler
+from loadtest.scenario import Scenario
+from loadtest.screen import Screen
+from loadtest.stage import Interrupted, Stage
+from loadtest.tally import Tally
+from loadtest.target import Target, TargetFault
+from loadtest.team import GeneratorFault, Team
+
+BUSY = 0.85
+"""A share of a core above which a process is what the others wait for."""
+
+RATE_REACHED = 0.98
+TOKENS_AT_ONCE = 16
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Who runs where; None and empty = anywhere."""
+
+    service: int | None = None
+    generators: tuple[int, ...] = ()
+
+    @property
+    def words(self) -> str:
+        """For the result."""
+        if self.service is None:
+            return "nobody pinned"
+        cores = ", ".join(map(str, self.generators))
+        return f"service on core {self.service}, generators on {cores}"
+
+
+def placed(pin: bool) -> Placement:
+    """Where service and generators run.
+
+    Raises:
+        TargetFault: pinning needs two cores.
+    """
+    if not pin:
+        return Placement()
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) < 2:
+        raise TargetFault("--pin needs two cores: one for the service, one for the generators")
+    return Placement(cores[0], tuple(cores[1:]))
+
+
+async def conduct(scenario: Scenario, target: Target, screen: Screen, placement: Placement) -> Result:
+    """Runs a scenario against a target that listens.
+
+    Returns:
+        What was found; of an interrupted run, as far as it came.
+
+    Raises:
+        TargetFault, GeneratorFault: nothing could be measured at all.
+    """
+    tally, began = Tally(), datetime.now(UTC)
+    team = Team(tally.take)
+    metrics = f"{target.api}/metrics" if target.api else None
+    sampler = Sampler(target.pids, lambda: team.pids, metrics)
+    stage = Stage(scenario, target, team, tally, sampler, screen)
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGINT, stage.interrupt)
+    loop.add_signal_handler(signal.SIGTERM, stage.interrupt)
+    try:
+        async with _looking(stage, sampler, tally, screen):
+            screen.phase("starting generators")
+            await team.start(await _plans(scenario, target, stage), list(placement.generators))
+            await _act(stage)
+        return _result(stage, tally, began, placement)
+    finally:
+        loop.remove_signal_handler(signal.SIGINT)
+        loop.remove_signal_handler(signal.SIGTERM)
+        stage.close()
+        await team.stop()
+        await sampler.close()
+
+
+async def _act(stage: Stage) -> None:
+    """Plays it; whatever happens, what is under way is waited for and judged."""
+    try:
+        await acts.act_of(stage.scenario.act).run(stage)
+    except Interrupted:
+        pass
+    except (TargetFault, CallFault, GeneratorFault) as fault:
+        stage.fail(str(fault))
+    try:
+        await stage.end_measuring()
+        await stage.settle()
+        await stage.leave()
+    except (GeneratorFault, Interrupted) as fault:
+        stage.fail(str(fault) or "interrupted while settling")
+
+
+async def _plans(scenario: Scenario, target: Target, stage: Stage) -> list[Plan]:
+    run = secrets.token_hex(2)
+    host, port = target.address
+    credentials = target.credentials
+    shares = [users.share_of(scenario.users, scenario.processes, number) for number in range(scenario.processes)]
+    tokens: list[dict[str, str]] = [{} for _ in shares]
+    if scenario.tokens == "api":
+        stage.phase("tokens")
+        tokens = [await _issued(stage, run, share) for share in shares]
+    return [
+        Plan(
+            scenario=scenario,
+            run=run,
+            number=number,
+            first=share.start,
+            behind=share.stop,
+            url=target.url,
+            host=host,
+            port=port,
+            app_key=credentials.app_key if credentials else "",
+            app_secret=credentials.app_secret if credentials else "",
+            dialect=target.dialect,
+            sources=limits.sources(scenario),
+            tokens=tokens[number],
+        )
+        for number, share in enumerate(shares)
+    ]
+
+
+async def _issued(stage: Stage, run: str, share: range) -> dict[str, str]:
+    """Tokens that the Server API issues, which registers the users too; a few calls at a time."""
+    issued: dict[str, str] = {}
+    names = iter([users.name(run, index) for index in share])
+
+    async def issue() -> None:
+        for name in names:
+            answer = await stage.api("/v4/auth/access-token/issue", {"userId": name, "name": name})
+            issued[name] = answer["result"]["accessToken"]
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(TOKENS_AT_ONCE):
+            group.create_task(issue())
+    return issued
+
+
+@contextlib.asynccontextmanager
+async def _looking(stage: Stage, sampler: Sampler, tally: Tally, screen: Screen) -> AsyncIterator[None]:
+    """A look at everybody twice a second."""
+
+    async def look() -> None:
+        while True:
+            await asyncio.sleep(SNAPSHOT_S)
+            sample = tally.sample(stage.elapsed_s, await sampler.look())
+            screen.sample(sample, tally.counts(), tally.verdict())
+
+    looking = asyncio.create_task(look())
+    try:
+        yield
+    finally:
+        looking.cancel()
+        # Its own fault, if it had one, must not stay unsaid.
+        with contextlib.suppress(asyncio.CancelledError):
+            await looking
+
+
+def _result(stage: Stage, tally: Tally, began: datetime, placement: Placement) -> Result:
+    scenario, target = stage.scenario, stage.target
+    counts = tally.counts() | {"users": scenario.users, "connections": scenario.users * scenario.devices}
+    return Result(
+        name=scenario.name,
+        scenario=msgspec.to_builtins(scenario),
+        machine=_machine(placement),
+        started_at=began.isoformat(timespec="seconds"),
+        seconds=stage.elapsed_s,
+        measured_from_s=stage.measured_from_s,
+        measured_to_s=stage.measured_to_s,
+        target=target.kind,
+        software={**_software(), **target.software},
+        interrupted=stage.interrupted,
+        counts=counts,
+        rates=stage.rates,
+        verdict=stage.verdict,
+        latencies=tally.latencies(),
+        series=tally.series,
+        service=stage.cost,
+        limit=_limit(stage, tally, placement),
+        marks=stage.marks,
+        failures=stage.failures + _complaints(tally, counts),
+    )
+
+
+def _complaints(tally: Tally, counts: dict[str, int]) -> list[str]:
+    """What the users complain of, and what cannot be without a reason."""
+    found = list(dict.fromkeys(tally.failures))
+    errors = {name: count for name, count in counts.items() if name.startswith("error_")}
+    if errors and not counts.get("expected_errors"):
+        kinds = ", ".join(f"{name.removeprefix('error_')}: {count:,}" for name, count in sorted(errors.items()))
+        found.append(f"sends failed for other reasons than policy, by code: {kinds}")
+    return found
+
+
+def _limit(stage: Stage, tally: Tally, placement: Placement) -> Limit:
+    """What kept the run from being faster."""
+    spans = [
+        sample
+        for sample in tally.series
+        if stage.measured_from_s < sample.t <= stage.measured_to_s and sample.generator_cpu is not None
+    ]
+    if not spans:
+        return Limit(why="nothing was measured")
+    busiest = sum(sample.generator_cpu or 0.0 for sample in spans) / len(spans)
+    together = busiest * stage.scenario.processes / (len(placement.generators) or stage.scenario.processes)
+    if max(busiest, together) > BUSY:
+        return Limit(
+            what="generator",
+            why=f"the busiest generator used {busiest:.0%} of a core: the figures say less about the service than about "
+            f"this tool; more processes, or cores",
+        )
+    rate, reached = stage.scenario.rate, stage.rates.get("sent", 0.0)
+    if rate and reached >= RATE_REACHED * rate:
+        return Limit(what="rate", why=f"no more than {rate:,g} messages a second were asked for")
+    if stage.service_share:
+        cores = "one core" if placement.service is not None else "a core"
+        why = f"the service used {stage.service_share:.0%} of {cores}, the busiest generator {busiest:.0%}"
+        return Limit(what="service" if stage.service_share > BUSY else "unknown", why=why)
+    return Limit(why=f"the service's CPU is not known; the busiest generator used {busiest:.0%} of a core")
+
+
+def _machine(placement: Placement) -> Machine:
+    model = ""
+    with contextlib.suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
+    return Machine(
+        architecture=platform.machine(),
+        cores=os.cpu_count() or 1,
+        cpu=model,
+        memory_bytes=os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
+        system=f"{platform.system()} {platform.release()}",
+        python=platform.python_version(),
+        placement=placement.words,
+    )
+
+
+def _software() -> dict[str, str]:
+    return {"gateway": gateway.__version__, "python": platform.python_version(), "websockets": websockets.__version__}

@@ -1,0 +1,215 @@
+"""Which messages were sent and which arrived: what is lost, doubled, out of order, or where it should not be.
+
+A *stream* is what one sender sends one recipient; its messages are numbered 1, 2, 3 …. Stored and ephemeral ones are
+streams of their own, as they promise different things. Senders' and recipients' ledgers may be in different processes:
+each judges what it can see alone, and ``judged`` the rest when all are merged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from msgspec import Struct
+
+from loadtest.result import Verdict
+
+EXAMPLES_MAX = 5
+HOLES_MAX = 100_000
+"""Numbers still missing, over all streams of a process; more are lost for good, and counted."""
+
+
+class Heard(Struct):
+    """The recipient's side of a stream, for one of its devices.
+
+    Attributes:
+        last: the highest number seen.
+        missing: lower ones that were not seen.
+    """
+
+    last: int = 0
+    missing: set[int] = set()
+
+
+class Said(Struct):
+    """The sender's side of a stream.
+
+    Attributes:
+        last: the highest number given.
+        excused: numbers that need not arrive: refused, failed, or without an answer.
+        devices: of the recipient, each of which gets everything.
+    """
+
+    last: int = 0
+    excused: set[int] = set()
+
+
+class Ledger:
+    """One process's book; names are bytes, as they stand on the wire."""
+
+    def __init__(self) -> None:
+        self.heard: dict[tuple[bytes, bytes], Heard] = {}
+        self.said: dict[tuple[bytes, bytes], Said] = {}
+        # Streams that policy must refuse, with how many were accepted, and how many arrived.
+        self.accepted: dict[tuple[bytes, bytes], int] = {}
+        self.arrived: dict[tuple[bytes, bytes], int] = {}
+        # Devices whose sockets have ended.
+        self.unsure: set[bytes] = set()
+        self.verdict = Verdict()
+        self._holes = 0
+
+    def begun(self, stream: tuple[bytes, bytes]) -> Said:
+        """The sender's side of a stream: (its name, the recipient); ``last`` is the sender's to count on."""
+        said = self.said.get(stream)
+        if said is None:
+            said = self.said[stream] = Said()
+        return said
+
+    def of(self, stream: tuple[bytes, bytes]) -> Heard:
+        """The recipient's side: (its name, the recipient's device); ``last`` may be counted on by 1."""
+        heard = self.heard.get(stream)
+        if heard is None:
+            heard = self.heard[stream] = Heard()
+        return heard
+
+    def excuse(self, stream: tuple[bytes, bytes], n: int) -> None:
+        """This one need not arrive."""
+        self.said[stream].excused.add(n)
+
+    def refused_wrongly(self, stream: tuple[bytes, bytes], n: int, why: str) -> None:
+        """Policy refused what it must pass."""
+        self.verdict.wrongly_refused += 1
+        self.excuse(stream, n)
+        self._example(f"{_words(stream)} {n} was refused: {why}")
+
+    def accepted_wrongly(self, stream: tuple[bytes, bytes], n: int) -> None:
+        """Policy passed what it must refuse (as far as the sender was told)."""
+        self.accepted[stream] = self.accepted.get(stream, 0) + 1
+        self._example(f"{_words(stream)} {n} was accepted, though the recipient blocks the sender")
+
+    def delivered(self, stream: tuple[bytes, bytes], n: int) -> bool:
+        """A message arrived; ``stream`` is (sender, recipient's device).
+
+        Returns:
+            Whether it came for the first time.
+        """
+        heard = self.of(stream)
+        if n == heard.last + 1:
+            heard.last = n
+            return True
+        return self.out_of_line(stream, heard, n)
+
+    def out_of_line(self, stream: tuple[bytes, bytes], heard: Heard, n: int) -> bool:
+        """A message that is not the one behind the last: counts what that means; the same as ``delivered``."""
+        if n > heard.last:
+            room = HOLES_MAX - self._holes
+            holes = range(heard.last + 1, n)
+            self.verdict.lost += max(0, len(holes) - room)
+            heard.missing.update(holes[:room])
+            self._holes += min(len(holes), room)
+            heard.last = n
+            return True
+        if n in heard.missing:
+            heard.missing.discard(n)
+            self._holes -= 1
+            self.verdict.reordered += 1
+            self._example(f"{_words(stream)} {n} came after {heard.last}")
+            return True
+        self.verdict.duplicated += 1
+        self._example(f"{_words(stream)} {n} came again, after {heard.last}")
+        return False
+
+    def arrived_wrongly(self, stream: tuple[bytes, bytes], n: int) -> None:
+        """A message arrived that policy must refuse."""
+        self.arrived[stream] = self.arrived.get(stream, 0) + 1
+        self._example(f"{_words(stream)} {n} arrived, though the recipient blocks the sender")
+
+    def astray(self, recipient: bytes, sender: bytes, n: int) -> None:
+        """A message arrived at somebody for whom it was not."""
+        self.verdict.wrongly_delivered += 1
+        self._example(f"{sender.decode(errors='replace')}'s message {n} for somebody else reached {recipient.decode()}")
+
+    def interrupted(self, recipient: bytes) -> None:
+        """A device's socket ended, which an ephemeral message need not survive."""
+        self.unsure.add(recipient)
+
+    def _example(self, text: str) -> None:
+        if len(self.verdict.examples) < EXAMPLES_MAX:
+            self.verdict.examples.append(text)
+
+    def page(self) -> Page:
+        """What another process needs to judge."""
+        return Page(
+            [(*stream, said.last, sorted(said.excused)) for stream, said in self.said.items()],
+            [(*stream, heard.last, sorted(heard.missing)) for stream, heard in self.heard.items()],
+            [(*stream, count) for stream, count in self.accepted.items()],
+            [(*stream, count) for stream, count in self.arrived.items()],
+            sorted(self.unsure),
+            self.verdict,
+        )
+
+
+EPHEMERAL = b"~"
+"""In front of the sender's name: the stream of ephemeral messages."""
+
+
+class Page(Struct, array_like=True):
+    """A ledger as it goes over a pipe."""
+
+    said: list[tuple[bytes, bytes, int, list[int]]]
+    heard: list[tuple[bytes, bytes, int, list[int]]]
+    accepted: list[tuple[bytes, bytes, int]]
+    arrived: list[tuple[bytes, bytes, int]]
+    unsure: list[bytes]
+    verdict: Verdict
+
+
+def device(recipient: bytes, number: int) -> bytes:
+    """How a ledger names a recipient's device."""
+    return b"%b/%d" % (recipient, number)
+
+
+def judged(pages: Iterable[Page], devices: int = 1) -> Verdict:
+    """What all processes saw together.
+
+    Args:
+        pages: of every process, once nothing is under way any more.
+        devices: how many each recipient has; every one of them gets everything.
+    """
+    pages = list(pages)
+    verdict = Verdict()
+    heard = {(sender, to): Heard(last, set(gaps)) for page in pages for sender, to, last, gaps in page.heard}
+    unsure = {name for page in pages for name in page.unsure}
+    lost: list[str] = []
+    for page in pages:
+        for sender, to, last, excused in page.said:
+            for name in (device(to, number) for number in range(devices)):
+                if not (sender.startswith(EPHEMERAL) and name in unsure):
+                    lost += _lost(sender, name, last, excused, heard.get((sender, name), Heard()), verdict)
+    accepted = {(sender, to): count for page in pages for sender, to, count in page.accepted}
+    arrived = {(sender, to): count for page in pages for sender, to, count in page.arrived}
+    # One message that was accepted and arrived is one fault, and both sides have seen it.
+    verdict.wrongly_delivered += sum(
+        max(accepted.get(stream, 0), arrived.get(stream, 0)) for stream in accepted.keys() | arrived.keys()
+    )
+    for page in pages:
+        verdict.lost += page.verdict.lost
+        verdict.duplicated += page.verdict.duplicated
+        verdict.reordered += page.verdict.reordered
+        verdict.wrongly_delivered += page.verdict.wrongly_delivered
+        verdict.wrongly_refused += page.verdict.wrongly_refused
+    examples = [*lost, *(text for page in pages for text in page.verdict.examples)]
+    verdict.examples = examples[:EXAMPLES_MAX]
+    return verdict
+
+
+def _lost(sender: bytes, to: bytes, last: int, excused: list[int], heard: Heard, verdict: Verdict) -> list[str]:
+    if heard.last == last and not heard.missing:
+        return []
+    gone = (heard.missing | set(range(heard.last + 1, last + 1))).difference(excused)
+    verdict.lost += len(gone)
+    return [f"{_words((sender, to))} {min(gone)} never arrived"] if gone else []
+
+
+def _words(stream: tuple[bytes, bytes]) -> str:
+    sender, to = (name.decode(errors="replace") for name in stream)
+    return f"{sender} to {to}: number"

@@ -1,0 +1,85 @@
+"""What the machine must allow before a run begins: file descriptors, ports, memory."""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Iterable
+from pathlib import Path
+
+from loadtest.scenario import Scenario
+
+SPARE_DESCRIPTORS = 64
+BYTES_PER_CONNECTION = 40_000
+"""Of generator, gateway, store and kernel together, with room to spare; buffers of messages come on top."""
+
+
+def raised() -> int:
+    """Raises this process's limit of file descriptors as far as it may itself; its children inherit it."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard
+
+
+def check(scenario: Scenario, descriptors: int, *, remote: bool = False) -> list[str]:
+    """What the machine does not allow: limit, need, and how to raise it.
+
+    Args:
+        descriptors: how many a process may have open.
+        remote: the target is elsewhere, where 127.x addresses do not reach.
+    """
+    faults: list[str] = []
+    sockets = scenario.users * scenario.devices
+    pairs = -(-scenario.users // 2)
+    per_process = min(-(-pairs // scenario.processes) * 2, scenario.users) * scenario.devices
+    if per_process + SPARE_DESCRIPTORS > descriptors:
+        enough = -(-sockets // max(descriptors - SPARE_DESCRIPTORS - 2 * scenario.devices, 1))
+        faults.append(
+            f"file descriptors: {per_process:,} connections in each of {scenario.processes} process(es) need "
+            f"{per_process + SPARE_DESCRIPTORS:,}, the limit is {descriptors:,}: more processes (--processes {enough}), "
+            f"or a higher limit (ulimit -Hn, /etc/security/limits.conf, LimitNOFILE= of systemd)"
+        )
+    ports = _ports()
+    if sockets > ports * scenario.source_addresses:
+        enough = -(-sockets // ports)
+        faults.append(
+            f"ports: {sockets:,} connections from {scenario.source_addresses} address(es) to one port, the limit is "
+            f"{ports:,} for each: more addresses (--source-addresses {enough}), "
+            f"or more ports (sysctl net.ipv4.ip_local_port_range)"
+        )
+    if remote and scenario.source_addresses > 1:
+        faults.append("source addresses: 127.x reaches this machine only; --source-addresses 1")
+    available = _available_bytes()
+    if available is not None and sockets * BYTES_PER_CONNECTION > available:
+        faults.append(
+            f"memory: {sockets:,} connections take about {sockets * BYTES_PER_CONNECTION >> 20:,} MiB on this machine, "
+            f"{available >> 20:,} MiB are available: fewer users (--users {available // BYTES_PER_CONNECTION}), "
+            f"or what else runs here has to go"
+        )
+    return faults
+
+
+def sources(scenario: Scenario) -> list[str]:
+    """The addresses that sockets come from; [""] = the system's choice."""
+    if scenario.source_addresses == 1:
+        return [""]
+    return [f"127.0.0.{number}" for number in range(1, scenario.source_addresses + 1)]
+
+
+def _ports(file: Path = Path("/proc/sys/net/ipv4/ip_local_port_range")) -> int:
+    try:
+        low, high = (int(word) for word in file.read_text().split())
+    except (OSError, ValueError):
+        return 28_232
+    return high - low + 1
+
+
+def _available_bytes(file: Path = Path("/proc/meminfo")) -> int | None:
+    lines: Iterable[str]
+    try:
+        lines = file.read_text().splitlines()
+    except OSError:
+        return None
+    for line in lines:
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) * 1024
+    return None

@@ -1,0 +1,259 @@
+"""What an act's conductor side works with: the target, the generators, the clock, and what is to be reported."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+from loadtest.calling import Calls
+from loadtest.result import Cost, Mark, Verdict
+from loadtest.sampling import Sampler
+from loadtest.scenario import Scenario
+from loadtest.screen import Screen
+from loadtest.target import Target
+from loadtest.tally import Tally
+from loadtest.team import Team
+from loadtest.ledger import judged
+
+FAILURES_MAX = 20
+QUIET_S = 0.05
+LOGIN_SHARE_MIN = 0.999
+
+
+class Interrupted(Exception):
+    """Ctrl-C, where an act waits for something else than time."""
+
+
+class Stage:
+    """One run, as its act sees it.
+
+    Attributes:
+        interrupted: Ctrl-C was pressed; what waits for time returns early.
+        failures: why the run failed, in words.
+    """
+
+    def __init__(
+        self, scenario: Scenario, target: Target, team: Team, tally: Tally, sampler: Sampler, screen: Screen
+    ) -> None:
+        self.scenario, self.target = scenario, target
+        self.marks: list[Mark] = []
+        self.failures: list[str] = []
+        self.cost = Cost()
+        self.rates: dict[str, float] = {}
+        self.verdict = Verdict()
+        self.measured_from_s = self.measured_to_s = 0.0
+        self.generator_share = self.service_share = 0.0
+        self._team, self._tally, self._sampler, self._screen = team, tally, sampler, screen
+        self._calls = Calls(target)
+        self._began = time.monotonic()
+        self._stop = asyncio.Event()
+        self._before: tuple[dict[str, int], float, float] = ({}, 0.0, 0.0)
+        self._weight: tuple[int, int] | None = None
+
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds since the run's beginning."""
+        return time.monotonic() - self._began
+
+    @property
+    def connections(self) -> int:
+        """Sockets that are welcomed, as of the last snapshots."""
+        return self._tally.connections
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """All counts, as of the last snapshots."""
+        return self._tally.counts()
+
+    @property
+    def waiting(self) -> int:
+        """Messages without an answer, as of the last snapshots."""
+        return self._tally.waiting
+
+    @property
+    def interrupted(self) -> bool:
+        return self._stop.is_set()
+
+    def interrupt(self) -> None:
+        """Ctrl-C."""
+        self._stop.set()
+
+    def mark(self, what: str) -> None:
+        """Something happens, which the charts show."""
+        self.marks.append(Mark(t=self.elapsed_s, what=what))
+
+    def phase(self, what: str) -> None:
+        """What the run does now."""
+        self._screen.phase(what)
+
+    def say(self, line: str) -> None:
+        """Tells the person at the terminal something."""
+        self._screen.say(line)
+
+    def fail(self, why: str) -> None:
+        """The run fails, but goes on."""
+        if len(self.failures) < FAILURES_MAX:
+            self.failures.append(why)
+
+    async def api(self, path: str, asked: object) -> dict[str, Any]:
+        """Calls the Server API (signed); see ``Calls.call`` for what it raises."""
+        return await self._calls.call(path, asked)
+
+    async def all(self, order: dict[str, Any]) -> list[dict[str, Any]]:
+        """The same order to all generators, and what each says.
+
+        Raises:
+            GeneratorFault: one cannot.
+            Interrupted: Ctrl-C meanwhile.
+        """
+        asking = asyncio.ensure_future(self._team.all(order))
+        stopping = asyncio.ensure_future(self._stop.wait())
+        try:
+            if not self.interrupted:
+                await asyncio.wait((asking, stopping), return_when=asyncio.FIRST_COMPLETED)
+            elif order["do"] in ("run", "look", "close"):
+                await asking
+            if not asking.done():
+                raise Interrupted
+            return await asking
+        finally:
+            for task in (asking, stopping):
+                task.cancel()
+            await asyncio.gather(asking, stopping, return_exceptions=True)
+
+    async def hold(self, seconds: float, phase: str = "") -> bool:
+        """Lets time pass.
+
+        Returns:
+            Whether all of it has; False = interrupted.
+        """
+        if phase:
+            self.phase(phase)
+        try:
+            async with asyncio.timeout(seconds):
+                await self._stop.wait()
+        except TimeoutError:
+            return True
+        return False
+
+    async def connect(self) -> None:
+        """All users come online, and have on their blocklists whom they refuse."""
+        self.phase("logins")
+        self.mark("logins")
+        scenario = self.scenario
+        said = await self.all({"do": "open", "per_s": scenario.connections_per_s / scenario.processes})
+        came, wanted = sum(each["came"] for each in said), sum(each["of"] for each in said)
+        self.mark(f"{came:,} online")
+        if came < wanted:
+            self.fail(f"{wanted - came:,} of {wanted:,} users were not let in: {self._refusals()}")
+        if scenario.refused_share:
+            said = await self.all({"do": "lists"})
+            listed, asked = sum(each["listed"] for each in said), sum(each["of"] for each in said)
+            if listed < asked:
+                self.fail(f"{asked - listed:,} of {asked:,} blocklists were not answered for")
+
+    def _refusals(self) -> str:
+        kinds = {name: count for name, count in self.counts.items() if name.startswith(("login_refused", "unreachable"))}
+        return ", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in kinds.items()) or "no answer in time"
+
+    async def talk(self, rate: float | None = None, window: int | None = None) -> None:
+        """Users begin to write, as the scenario has it or at this rate over all."""
+        scenario = self.scenario
+        await self.all(
+            {
+                "do": "run",
+                "rate": (scenario.rate if rate is None else rate) / scenario.processes,
+                "window": scenario.window if window is None else window,
+            }
+        )
+
+    async def quiet(self) -> None:
+        """Users stop writing."""
+        await self.all({"do": "run", "rate": 0.0, "window": 0})
+
+    async def begin_measuring(self) -> None:
+        """From now on latencies, rates and CPU count."""
+        await self.all({"do": "look"})
+        await self._sampler.look()
+        self._tally.measuring = True
+        self.measured_from_s = self.elapsed_s
+        self._before = (self.counts, self._sampler.gateway_s, self._sampler.store_s)
+
+    async def end_measuring(self) -> None:
+        """Until now."""
+        if not self._tally.measuring:
+            return
+        await self.all({"do": "look"})
+        await self._sampler.look()
+        self.measured_to_s = self.elapsed_s
+        self._tally.measuring = False
+        took = max(self.measured_to_s - self.measured_from_s, 1e-6)
+        before, gateway_s, store_s = self._before
+        counts = self.counts
+        happened = {name: count - before.get(name, 0) for name, count in counts.items()}
+        self.rates |= {name: count / took for name, count in happened.items() if count}
+        if self.target.pids():
+            gateway_s, store_s = self._sampler.gateway_s - gateway_s, self._sampler.store_s - store_s
+            self.service_share = (gateway_s + store_s) / took
+            messages, logins = happened.get("delivered", 0), happened.get("logins", 0)
+            if messages:
+                self.cost.gateway_us_per_message = gateway_s / messages * 1e6
+                self.cost.store_us_per_message = store_s / messages * 1e6
+                self.cost.cpu_us_per_message = (gateway_s + store_s) / messages * 1e6
+            elif logins:
+                self.cost.cpu_us_per_login = (gateway_s + store_s) / logins * 1e6
+
+    async def measure(self, seconds: float, phase: str = "measuring") -> None:
+        """The measured time."""
+        self.mark(phase)
+        await self.begin_measuring()
+        await self.hold(seconds, phase)
+        await self.end_measuring()
+        self.mark("measured")
+
+    async def weigh(self) -> None:
+        """Looks at the service's memory; the second look tells what each connection between the two takes."""
+        await self.all({"do": "look"})
+        size, connections = sum(self.target.resident_bytes().values()), self.connections
+        if not size:
+            return
+        if self._weight is None:
+            self._weight = (size, connections)
+        elif connections > self._weight[1]:
+            self.cost.bytes_per_connection = (size - self._weight[0]) / (connections - self._weight[1])
+
+    async def idle(self, seconds: float, phase: str = "holding") -> None:
+        """Lets time pass and keeps what CPU the service uses meanwhile, as rates ``idle_gateway_cpu`` and _store_."""
+        await self._sampler.look()
+        gateway_s, store_s, began = self._sampler.gateway_s, self._sampler.store_s, self.elapsed_s
+        await self.hold(seconds, phase)
+        await self._sampler.look()
+        took = max(self.elapsed_s - began, 1e-6)
+        if self.target.pids():
+            self.rates["idle_gateway_cpu"] = (self._sampler.gateway_s - gateway_s) / took
+            self.rates["idle_store_cpu"] = (self._sampler.store_s - store_s) / took
+
+    async def settle(self) -> None:
+        """Nobody writes any more; waits until all has arrived, and lays the ledgers side by side."""
+        self.phase("settling")
+        await self._team.all({"do": "run", "rate": 0.0, "window": 0})
+        deadline = time.monotonic() + self.scenario.settle_s
+        while True:
+            await self._team.all({"do": "look"})
+            self.verdict = judged(await self._team.pages(), self.scenario.devices)
+            if (not self.verdict.lost and not self.waiting) or time.monotonic() > deadline:
+                break
+            await asyncio.sleep(QUIET_S)
+        if self.waiting:
+            self.fail(f"{self.waiting:,} messages had no answer {self.scenario.settle_s:g} s after the last one")
+        self.mark("settled")
+
+    async def leave(self) -> None:
+        """All users go."""
+        self.phase("leaving")
+        await self._team.all({"do": "close"})
+
+    def close(self) -> None:
+        """Lets go of connections of its own."""
+        self._calls.close()
