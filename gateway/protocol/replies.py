@@ -162,3 +162,18 @@ REPLIES: tuple[type[Struct], ...] = (
 )
 
 encode = msgspec.json.Encoder().encode
+
+
+def sent(command_id: str, mid: str, sent_at: bytes, online: bool) -> bytes:
+    """A ``Sent`` without extras as ``encode`` would make it; of all replies this is the one that counts.
+
+    Args:
+        mid: a message's id, of letters, digits and dashes alone.
+        sent_at: the digits of Unix ms.
+    """
+    form = _SENT_ONLINE if online else _SENT_OFFLINE
+    return form % (encode(command_id), mid.encode(), sent_at)
+
+
+_SENT = b'{"type":"sent","id":%%b,"mid":"%%b","sent_at":%%b,"online":%b}'
+_SENT_ONLINE, _SENT_OFFLINE = _SENT % b"true", _SENT % b"false"

@@ -143,12 +143,15 @@ class Relay:
         elif reply[0] == 0:
             METRICS.messages_relayed += 1
             place = reply[1]
-            sent_at = int(place[: place.index(b"-")]) if place else now_ms
-            session.reply(replies.Sent(command_id, mid, sent_at, reply[2] > 0, code, extra))
+            at = place[: place.index(b"-")] if place else b"%d" % now_ms
+            if code is None and extra is None:
+                session.send(replies.sent(command_id, mid, at, reply[2] > 0))
+            else:
+                session.reply(replies.Sent(command_id, mid, int(at), reply[2] > 0, code, extra))
             if echo is not None:
                 self._echo(session, echo)
             if told is not None:
-                self._tell(session, mid, sent_at, code, told)
+                self._tell(session, mid, int(at), code, told)
         else:
             METRICS.messages_refused += 1
             session.refuse(command_id, refusals.of_code(reply[0]))
