@@ -2,6 +2,8 @@
 #
 #   make run                      start the gateway; GATEWAY_* variables and ARGS="--client-port 9000" are passed on
 #   make check                    lint, types, layers and tests
+#   make loadtest ARGS="run chat" a load test; without ARGS: what there is
+#   make peers                    measure Socket.IO, ejabberd and others beside the gateway; writes docs/benchmarks.md
 #   make test ARGS="tests/core"   some of the tests; WORKERS=0 runs them in one process
 
 PYTHON ?= python3
@@ -11,13 +13,17 @@ WORKERS ?= 2
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint .ci/constraints.txt
 RUNTIME := $(VENV)/.runtime
+LOADTEST := $(VENV)/.loadtest
 TOOLS := $(VENV)/.tools
 
 .DEFAULT_GOAL := check
-.PHONY: run check lint types layers test docs clean
+.PHONY: run loadtest check lint types layers test docs peers clean
 
 run: $(RUNTIME)
 	@exec $(BIN)/gateway serve $(ARGS)
+
+loadtest: $(LOADTEST)
+	@exec $(BIN)/python -m loadtest $(ARGS)
 
 check: lint types layers test
 
@@ -37,6 +43,10 @@ test: $(TOOLS)
 docs: $(TOOLS)
 	@$(BIN)/gateway docs
 
+# Needs node and npm, apt-get and dpkg, and two cores; what is missing is said, and left out.
+peers: $(TOOLS)
+	@exec $(BIN)/python -m loadtest peers --install --write docs/benchmarks.md $(ARGS)
+
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 
@@ -51,6 +61,11 @@ $(RUNTIME): pyproject.toml .ci/constraints.txt | $(BIN)/pip
 	@echo "installing the gateway into $(VENV) …"
 	@$(PIP) --editable .
 	@touch $@
+
+$(LOADTEST): pyproject.toml .ci/constraints.txt | $(BIN)/pip
+	@echo "installing the gateway and its load test into $(VENV) …"
+	@$(PIP) --editable '.[loadtest]'
+	@touch $(RUNTIME) $@
 
 $(TOOLS): pyproject.toml .ci/constraints.txt | $(BIN)/pip
 	@echo "installing the gateway and its tools into $(VENV) …"

