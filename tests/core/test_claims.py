@@ -1,6 +1,7 @@
 """Tokens: which are good, which are not, and why."""
 
 import base64
+import hmac
 import json
 from typing import Any
 
@@ -11,7 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core.claims import Claims, Key, Rules, Verifier, sign
+from gateway.core.claims import HEADERS_MAX, Claims, Key, Rules, Verifier, sign
 from gateway.core.close import Refusal
 from gateway.protocol.codes import Code
 
@@ -161,6 +162,86 @@ def test_any_text_is_refused_and_nothing_else(token: str) -> None:
 @given(st.dictionaries(st.sampled_from(["alg", "kid", "typ", "crit", "b64"]), st.none() | st.integers() | st.text()))
 def test_any_header_is_refused_and_nothing_else(header: dict[str, Any]) -> None:
     refusal_of(f"{part(header)}.{part(GOOD)}.{part(b'x')}")
+
+
+def signed_by_hand(header: str, payload: str, secret: str = SECRET) -> str:
+    signature = hmac.digest(secret.encode(), f"{header}.{payload}".encode(), "sha256")
+    return f"{header}.{payload}.{part(signature)}"
+
+
+def outcome(judge: Verifier, token: str, now_ms: int = NOW) -> Claims | tuple[int, str]:
+    try:
+        return judge.verify(token, now_ms)
+    except Refusal as refusal:
+        return refusal.code, refusal.reason
+
+
+PLAIN = sign(GOOD, SECRET).partition(".")[0]
+CLAIMS = st.dictionaries(
+    st.sampled_from(["sub", "aud", "iat", "iat_ms", "exp", "nbf", "jti"]),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=5)
+    | st.lists(st.just("app"), max_size=2),
+)
+
+
+class TestUnderAHeaderAcceptedBefore:
+    """Tokens that are judged without the library: as the library would judge them."""
+
+    @given(CLAIMS, st.sampled_from([SECRET, OTHER]))
+    def test_any_claims(self, changes: dict[str, Any], secret: str) -> None:
+        known = verifier()
+        known.verify(sign(GOOD, SECRET), NOW)
+        token = signed_by_hand(PLAIN, part(GOOD | changes), secret)
+        assert outcome(known, token) == outcome(verifier(), token)
+
+    @given(st.binary(max_size=40) | st.sampled_from([b'{"a":1,"a":2}', b"[]", b'{"sub":"\\ud800"}', b"\xef\xbb\xbf{}"]))
+    def test_any_payload(self, payload: bytes) -> None:
+        known = verifier()
+        known.verify(sign(GOOD, SECRET), NOW)
+        token = signed_by_hand(PLAIN, part(payload))
+        assert outcome(known, token) == outcome(verifier(), token)
+
+    @given(st.integers(0, 300), st.sampled_from([*".=-_+/a\n€", "", "=="]), st.integers(0, 2))
+    def test_any_change_of_the_text(self, at: int, put: str, over: int) -> None:
+        known = verifier()
+        good = sign(GOOD, SECRET)
+        known.verify(good, NOW)
+        token = good[:at] + put + good[at + over :]
+        assert outcome(known, token) == outcome(verifier(), token)
+
+    @pytest.mark.parametrize("put", [".", "=", "==", "\n", "+"])
+    def test_a_payload_that_is_no_base64url_though_signed(self, put: str) -> None:
+        known = verifier()
+        known.verify(sign(GOOD, SECRET), NOW)
+        token = signed_by_hand(PLAIN, part(GOOD) + put)
+        assert outcome(known, token) == outcome(verifier(), token)
+
+    def test_a_key_that_has_ended_or_gone(self) -> None:
+        old = Key(SECRET, frozenset({"HS256"}), until=NOW + 1)
+        known, token = verifier(old, Key(OTHER, frozenset({"HS256"}))), sign(GOOD, SECRET)
+        known.verify(token, NOW)
+        assert refusal_of(token, known, NOW + 1).code == Code.TOKEN_INVALID
+        known.keys = known.keys[1:]
+        assert refusal_of(token, known).code == Code.TOKEN_INVALID
+        assert known.verify(sign(GOOD, OTHER), NOW).user == "alice"
+        assert refusal_of(token, known).code == Code.TOKEN_INVALID
+
+    def test_foreign_stays_foreign(self) -> None:
+        known = verifier(OWN, Key(FOREIGN, frozenset({"HS256"}), foreign=True))
+        for _ in range(2):
+            assert known.verify(jwt.encode(GOOD, FOREIGN), NOW).foreign
+            assert not known.verify(sign(GOOD, SECRET), NOW).foreign
+
+    def test_many_headers_are_not_all_remembered(self) -> None:
+        known = verifier()
+        for number in range(3 * HEADERS_MAX):
+            token = signed_by_hand(part({"alg": "HS256", "kid": str(number)}), part(GOOD))
+            assert known.verify(token, NOW) == known.verify(token, NOW)
+        assert len(known._accepted) <= HEADERS_MAX
 
 
 class TestRotation:
