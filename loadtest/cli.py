@@ -138,15 +138,35 @@ def _target(
     if sum(value is not None for value in (url or data_dir, start, peer)) > 1:
         raise TargetFault("one of --url or --data-dir, --start, --peer: only one service is loaded at a time")
     if peer is not None:
-        from loadtest.peers import starting
-
-        with starting(peer, core) as target:
+        with _peer(peer, core) as target:
             yield target
     elif url is not None or data_dir is not None:
         yield attached(url, api, data_dir, given, owned)
     else:
         with started(start or "", core, connections=plan.users * plan.devices) as target:
             yield target
+
+
+@contextlib.contextmanager
+def _peer(name: str, core: int | None) -> Iterator[Target]:
+    from loadtest.peers.peer import PeerFault
+    from loadtest.peers.registry import peer
+
+    try:
+        chosen = peer(name)
+        if missing := chosen.missing():
+            raise TargetFault(f"{name} cannot be started: {missing}")
+        with chosen.start(core) as running:
+            yield Target(
+                running.url,
+                credentials=Credentials("peer", "0" * 32),
+                dialect=chosen.dialect,
+                kind=name,
+                software=dict(chosen.versions()),
+                known=dict(running.pids),
+            )
+    except PeerFault as fault:
+        raise TargetFault(str(fault)) from None
 
 
 def _conducted(plan: Scenario, target: Target, *, pin: bool, plain: bool) -> Result:
@@ -187,5 +207,3 @@ def _scenarios() -> str:
 def _keys() -> str:
     lines = [f"  --{name.replace('_', '-'):20}{about}" for name, about in scenarios.keys().items() if name != "phases"]
     return "Keys of a scenario:\n" + "\n".join(lines)
-
-

@@ -8,14 +8,13 @@ import os
 import platform
 import secrets
 import signal
-import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 
 import msgspec
-import websockets
 
 import gateway
 from loadtest import acts, limits, users
@@ -182,7 +181,7 @@ async def _looking(stage: Stage, sampler: Sampler, tally: Tally, screen: Screen)
 
 def _result(stage: Stage, tally: Tally, began: datetime, placement: Placement) -> Result:
     scenario, target = stage.scenario, stage.target
-    counts = tally.counts() | {"users": scenario.users, "connections": scenario.users * scenario.devices}
+    counts = tally.counts() | {"users": scenario.users, "connections": tally.most_connections}
     return Result(
         name=scenario.name,
         scenario=msgspec.to_builtins(scenario),
@@ -230,8 +229,8 @@ def _limit(stage: Stage, tally: Tally, placement: Placement) -> Limit:
     if max(busiest, together) > BUSY:
         return Limit(
             what="generator",
-            why=f"the busiest generator used {busiest:.0%} of a core: the figures say less about the service than about "
-            f"this tool; more processes, or cores",
+            why=f"the busiest generator used {busiest:.0%} of a core: the figures say less about the service than "
+            f"about this tool; more processes, or cores",
         )
     rate, reached = stage.scenario.rate, stage.rates.get("sent", 0.0)
     if rate and reached >= RATE_REACHED * rate:
@@ -260,4 +259,4 @@ def _machine(placement: Placement) -> Machine:
 
 
 def _software() -> dict[str, str]:
-    return {"gateway": gateway.__version__, "python": platform.python_version(), "websockets": websockets.__version__}
+    return {"gateway": gateway.__version__, "python": platform.python_version(), "websockets": version("websockets")}

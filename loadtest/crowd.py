@@ -211,7 +211,9 @@ class Crowd:
             wire = user.wires[0]
             if wire is None or not wire.welcomed:
                 continue
-            whole = self.dialect.block(wire, [users.name(self.plan.run, users.blocked(user.index, self.scenario.users))])
+            whole = self.dialect.block(
+                wire, [users.name(self.plan.run, users.blocked(user.index, self.scenario.users))]
+            )
             if whole is not None:
                 wire.listed = False
                 wanting.append(wire)
@@ -228,6 +230,7 @@ class Crowd:
         if wire.welcomed:
             return
         wire.welcomed = True
+        wire.came_us = self.now
         self.connections += 1
         if not wire.opened.done():
             wire.opened.set_result(True)
@@ -308,7 +311,10 @@ class Crowd:
         elif not self.ledger.out_of_line((stream, wire.name), heard, n):
             return
         self.heard += 1
-        self.histograms["delivery"].add(self.now - at)
+        if at < wire.came_us:
+            self.timed("replay", self.now - at)
+        else:
+            self.histograms["delivery"].add(self.now - at)
         if self.scenario.ack_every:
             self._ack(wire)
 
@@ -385,6 +391,10 @@ class Crowd:
 
     def waiting(self) -> int:
         """Messages without an answer yet."""
-        return self.said - self.acknowledged - self.counts.get("refused", 0) - self.ledger.verdict.wrongly_refused - (
-            self.counts.get("errors", 0) + self.counts.get("unanswered", 0)
+        return (
+            self.said
+            - self.acknowledged
+            - self.counts.get("refused", 0)
+            - self.ledger.verdict.wrongly_refused
+            - (self.counts.get("errors", 0) + self.counts.get("unanswered", 0))
         )

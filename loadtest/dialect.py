@@ -43,6 +43,9 @@ class Dialect(Protocol):
         ...
 
 
+PLATFORMS = ("other", "ios", "android", "web", "desktop", "mini")
+
+
 class GatewayDialect:
     """The gateway's own protocol (subprotocol gateway.v1), the token in the header."""
 
@@ -52,7 +55,10 @@ class GatewayDialect:
 
     def opening(self, wire: Wire) -> bytes:
         since = wire.user.since[wire.device]
-        query = f"?device=d{wire.device}" + (f"&since={quote(since)}" if since else "")
+        # By default a newer session of the same class of platforms takes over.
+        query = f"?device=d{wire.device}&platform={PLATFORMS[wire.device]}" + (
+            f"&since={quote(since)}" if since else ""
+        )
         return request(
             self._host,
             self._path + query,

@@ -146,7 +146,8 @@ class Generator:
         async def come(user: User, at: float) -> None:
             nonlocal came
             try:
-                came += await crowd.open(user, int(at * 1e6))
+                let_in = await crowd.open(user, int(at * 1e6))
+                came += let_in
             finally:
                 free.release()
 

@@ -49,7 +49,7 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     name: Annotated[str, _about("what the run is called; the file's name without a word")] = ""
     act: Annotated[Act, _about("what happens in it")] = "chat"
     users: Annotated[int, _about("simulated users", 1, 1_000_000)] = 100
-    devices: Annotated[int, _about("sockets of each user", 1, 16)] = 1
+    devices: Annotated[int, _about("sockets of each user, each of another platform", 1, 6)] = 1
     processes: Annotated[int, _about("generator processes, which share the users", 1, 64)] = 1
     source_addresses: Annotated[
         int, _about("addresses 127.0.0.1, 127.0.0.2, … that sockets come from, in turn", 1, 250)
@@ -66,7 +66,8 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     ] = 0.0
     window: Annotated[int, _about("closed loop: messages of one user that wait for their answer", 0, 10_000)] = 0
     unanswered_max: Annotated[
-        int, _about("open loop: messages of one user that wait for their answer; more are left out and counted", 1, 10**6)
+        int,
+        _about("open loop: messages of one user that wait for their answer; more are left out and counted", 1, 10**6),
     ] = 1000
     spread: Annotated[
         Literal["pairs", "zipf"], _about("who writes to whom: fixed pairs, or the popular ones more than others")
@@ -153,7 +154,9 @@ def _read(path_or_name: str) -> tuple[str, dict[str, Any]]:
     except FileNotFoundError:
         near = difflib.get_close_matches(path_or_name, shipped(), 1)
         hint = f"; did you mean {near[0]}?" if near else ""
-        raise ScenarioFault([f"{path_or_name}: no such file, and no scenario of {', '.join(shipped())}{hint}"]) from None
+        raise ScenarioFault(
+            [f"{path_or_name}: no such file, and no scenario of {', '.join(shipped())}{hint}"]
+        ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise ScenarioFault([f"{path_or_name}: {error}"]) from None
     except tomllib.TOMLDecodeError as error:
@@ -161,7 +164,14 @@ def _read(path_or_name: str) -> tuple[str, dict[str, Any]]:
 
 
 def _take(
-    hints: Mapping[str, Any], key: str, value: Any, shown: str, faults: list[str], values: dict[str, Any], *, strict: bool
+    hints: Mapping[str, Any],
+    key: str,
+    value: Any,
+    shown: str,
+    faults: list[str],
+    values: dict[str, Any],
+    *,
+    strict: bool,
 ) -> None:
     if key not in hints:
         near = difflib.get_close_matches(key, hints, 1)

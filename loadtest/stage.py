@@ -7,14 +7,14 @@ import time
 from typing import Any
 
 from loadtest.calling import Calls
+from loadtest.ledger import judged
 from loadtest.result import Cost, Mark, Verdict
 from loadtest.sampling import Sampler
 from loadtest.scenario import Scenario
 from loadtest.screen import Screen
-from loadtest.target import Target
 from loadtest.tally import Tally
+from loadtest.target import Target
 from loadtest.team import Team
-from loadtest.ledger import judged
 
 FAILURES_MAX = 20
 QUIET_S = 0.05
@@ -154,7 +154,9 @@ class Stage:
                 self.fail(f"{asked - listed:,} of {asked:,} blocklists were not answered for")
 
     def _refusals(self) -> str:
-        kinds = {name: count for name, count in self.counts.items() if name.startswith(("login_refused", "unreachable"))}
+        kinds = {
+            name: count for name, count in self.counts.items() if name.startswith(("login_refused", "unreachable"))
+        }
         return ", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in kinds.items()) or "no answer in time"
 
     async def talk(self, rate: float | None = None, window: int | None = None) -> None:
@@ -248,6 +250,16 @@ class Stage:
         if self.waiting:
             self.fail(f"{self.waiting:,} messages had no answer {self.scenario.settle_s:g} s after the last one")
         self.mark("settled")
+
+    def check_all_stayed(self) -> None:
+        """Fails the run where sockets ended by themselves; for acts in which nothing is to end them."""
+        if cut := self.counts.get("cut", 0):
+            self.fail(f"{cut:,} connections ended, though nobody was to go")
+
+    def check_delivered(self) -> None:
+        """Fails the run where nothing was delivered in the measured time."""
+        if not self.interrupted and not self.rates.get("delivered"):
+            self.fail("no message was delivered in the measured time")
 
     async def leave(self) -> None:
         """All users go."""

@@ -23,6 +23,7 @@ class Tally:
 
     Attributes:
         latest: of each generator.
+        most_connections: at the same time.
         measuring: whether it is the measured time.
         histograms: latencies that count, by name.
         series: one sample for each interval.
@@ -33,6 +34,7 @@ class Tally:
         self.measuring = False
         self.histograms: dict[str, Histogram] = {}
         self.series: list[Sample] = []
+        self.most_connections = 0
         self._lately: dict[str, Histogram] = {}
         self._before: dict[str, int] = {}
         self._at = 0.0
@@ -42,6 +44,7 @@ class Tally:
     def take(self, number: int, snapshot: Snapshot) -> None:
         """A generator has told something."""
         self.latest[number] = snapshot
+        self.most_connections = max(self.most_connections, self.connections)
         for name, counts in snapshot.took.items():
             self._lately.setdefault(name, Histogram()).merge(counts)
             if self.measuring or name not in TIMED_UNDER_LOAD:

@@ -126,7 +126,7 @@ class Target:
                 stderr=subprocess.STDOUT,
                 # Ctrl-C is for the load test, which stops the gateway when it has seen the end.
                 start_new_session=True,
-                preexec_fn=None if core is None else lambda: os.sched_setaffinity(0, {core}),  # noqa: PLW1509
+                preexec_fn=None if core is None else lambda: os.sched_setaffinity(0, {core}),
             )
         deadline = time.monotonic() + START_S
         while (kept := record.read(self.data_dir)) is None or kept.pid != self.process.pid or kept.client is None:

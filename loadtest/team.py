@@ -12,9 +12,9 @@ from typing import Any
 
 import msgspec
 
-from loadtest.plan import Plan
 from loadtest.generator import LINE_BYTES_MAX, Answer, Snapshot
 from loadtest.ledger import Page
+from loadtest.plan import Plan
 
 STOP_S = 10.0
 
@@ -93,7 +93,7 @@ class Member:
         number = next(self._orders)
         waiting = self._answers[number] = asyncio.get_running_loop().create_future()
         await self._write(msgspec.json.encode({**order, "order": number}))
-        answer = await waiting
+        answer: Answer = await waiting
         if answer.fault:
             raise GeneratorFault(f"generator {self.number}: {answer.fault}")
         return answer

@@ -9,8 +9,9 @@ import time
 from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
-    from loadtest.crowd import Crowd, User
+    from loadtest.crowd import Choice, Crowd, User
     from loadtest.dialect import Dialect
+    from loadtest.ledger import Heard
 
 HEAD_BYTES_MAX = 16_384
 FRAME_BYTES_MAX = 4 * 1024 * 1024
@@ -24,22 +25,43 @@ class Wire(asyncio.Protocol):
     Attributes:
         waiting: what was said and has no answer yet, by the message's number; the crowd's.
         heard: streams of messages that arrive here; the crowd's.
+        came_us: when it was welcomed; what was sent before that is replayed, and says nothing about the way here.
         cursor: the last push that carries a place in the inbox; the dialect's.
     """
 
     __slots__ = (
-        "_buffer", "crowd", "_dialect", "_open", "_out", "_reading", "close_code", "close_reason", "cursor", "device",
-        "heard", "kept", "last_id", "listed", "name", "opened", "transport", "unacked", "user", "waiting", "welcomed",
-    )  # fmt: skip
+        "_buffer",
+        "_dialect",
+        "_open",
+        "_out",
+        "_reading",
+        "close_code",
+        "close_reason",
+        "crowd",
+        "cursor",
+        "device",
+        "heard",
+        "kept",
+        "last_id",
+        "listed",
+        "name",
+        "opened",
+        "transport",
+        "unacked",
+        "user",
+        "waiting",
+        "welcomed",
+    )
 
     def __init__(self, crowd: Crowd, dialect: Dialect, user: User, device: int) -> None:
         self.crowd, self._dialect, self.user, self.device = crowd, dialect, user, device
         self.transport: asyncio.Transport | None = None
         self.opened: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self.welcomed = False
+        self.came_us = 0
         self.name = b""
-        self.waiting: dict[int, tuple[object, int, int]] = {}
-        self.heard: dict[bytes, object] = {}
+        self.waiting: dict[int, tuple[Choice, int, int]] = {}
+        self.heard: dict[bytes, Heard] = {}
         self.cursor = b""
         self.unacked = 0
         self.listed = True

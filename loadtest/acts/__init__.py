@@ -1,4 +1,4 @@
-"""Acts: what happens in a run. Each has a side in the conductor (``Act``) and may have one among the users (``Crowd``)."""
+"""Acts: what happens in a run. Each has a conductor's side (``Act``) and may have one among the users (``Crowd``)."""
 
 from __future__ import annotations
 

@@ -17,4 +17,5 @@ class Chat:
         await stage.talk()
         await stage.hold(scenario.warm_s, "warming up")
         await stage.measure(scenario.seconds)
-        await stage.settle()
+        stage.check_all_stayed()
+        stage.check_delivered()

@@ -19,3 +19,4 @@ class Connect:
         await stage.hold(stage.scenario.warm_s, "coming to rest")
         await stage.weigh()
         await stage.idle(stage.scenario.seconds)
+        stage.check_all_stayed()
