@@ -35,8 +35,8 @@ def check(scenario: Scenario, descriptors: int, *, remote: bool = False) -> list
         enough = -(-sockets // max(descriptors - SPARE_DESCRIPTORS - 2 * scenario.devices, 1))
         faults.append(
             f"file descriptors: {per_process:,} connections in each of {scenario.processes} process(es) need "
-            f"{per_process + SPARE_DESCRIPTORS:,}, the limit is {descriptors:,}: more processes (--processes {enough}), "
-            f"or a higher limit (ulimit -Hn, /etc/security/limits.conf, LimitNOFILE= of systemd)"
+            f"{per_process + SPARE_DESCRIPTORS:,}, the limit is {descriptors:,}: more processes "
+            f"(--processes {enough}), or a higher limit (ulimit -Hn, /etc/security/limits.conf, LimitNOFILE= of systemd)"
         )
     ports = _ports()
     if sockets > ports * scenario.source_addresses:

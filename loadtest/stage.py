@@ -8,7 +8,7 @@ from typing import Any
 
 from loadtest.calling import Calls
 from loadtest.ledger import judged
-from loadtest.result import Cost, Mark, Verdict
+from loadtest.result import Cost, Mark, Sample, Verdict
 from loadtest.sampling import Sampler
 from loadtest.scenario import Scenario
 from loadtest.screen import Screen
@@ -60,6 +60,11 @@ class Stage:
     def connections(self) -> int:
         """Sockets that are welcomed, as of the last snapshots."""
         return self._tally.connections
+
+    @property
+    def series(self) -> list[Sample]:
+        """What was seen so far, twice a second."""
+        return self._tally.series
 
     @property
     def counts(self) -> dict[str, int]:

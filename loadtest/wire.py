@@ -35,6 +35,7 @@ class Wire(asyncio.Protocol):
         "_open",
         "_out",
         "_reading",
+        "came_us",
         "close_code",
         "close_reason",
         "crowd",
