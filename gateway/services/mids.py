@@ -32,7 +32,7 @@ class MessageIds:
             self._ms = now_ms
             self._head = f"{time[:8]}-{time[8:]}-7{chance >> 14:03x}-{0x8000 | chance & 0x3FFF:04x}-"
         self._tail = tail
-        return f"{self._head}{tail:012x}"
+        return self._head + tail.to_bytes(6, "big").hex()
 
 
 uuid7 = MessageIds().make
