@@ -218,7 +218,8 @@ class Connection(asyncio.Protocol):
         if self.beat is not None:
             self.beat.cancel()
         self.beat = self.listener.heartbeat.begin(self)
-        self.transmit()
+        # With the welcome that mostly follows in the same turn of the loop: a write a login is saved.
+        self.wake()
 
     def answer(self, answer: Answer, *, head: bool = False) -> None:
         """Answers plain HTTP and ends the connection; ``head`` leaves the body out, as HEAD asks."""
