@@ -81,7 +81,7 @@ class GatewayDialect:
             if stamped is None:
                 wire.crowd.pushed(wire, payload)
                 return
-            if payload[19:26] == b'"cursor':
+            if payload[18:25] == b'"cursor':
                 wire.cursor = payload
             wire.crowd.delivered(wire, *stamped)
         elif kind == b"sent":

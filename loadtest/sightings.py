@@ -49,23 +49,38 @@ class Sightings:
         self._known: dict[tuple[str, str], tuple[bool, int]] = {}
         # Watchers of a user who have yet to hear of the last change.
         self._due: dict[str, set[str]] = {}
-        self._watchers: dict[str, list[str]] = {}
+        self._watchers: dict[str, set[str]] = {}
+        self._watched: dict[str, set[str]] = {}
         self.told = self.overtaken = self.stale = self.strange = 0
         self.examples: list[str] = []
 
+    def asks(self, watcher: str, users: Iterable[str]) -> None:
+        """The watcher wants to watch them: from now on it may be told about them, answer or not."""
+        self._watched.setdefault(watcher, set()).update(users)
+
     def watches(self, watcher: str, user: str, online: bool, version: int) -> None:
-        """The answer to ``watch``: the state from which the watcher goes on."""
+        """The answer to ``watch``: the state from which the watcher goes on, unless a push has overtaken it."""
+        self._watched.setdefault(watcher, set()).add(user)
+        self._watchers.setdefault(user, set()).add(watcher)
         known = self._known.get((watcher, user))
-        if known is None:
-            self._watchers.setdefault(user, []).append(watcher)
         if known is None or version > known[1]:
             self._known[watcher, user] = (online, version)
+
+    def watching(self, watcher: str) -> int:
+        """How many this watcher watches, as it was answered."""
+        return sum(watcher in self._watchers.get(user, ()) for user in self._watched.get(watcher, ()))
 
     def changed(self, user: str, online: bool, at_us: int) -> None:
         """The user begins to come or to go at that time, on the clock of ``pushed``."""
         self.overtaken += len(self._due.get(user, ()))
         self._changes[user] = _Change(online, at_us)
-        self._due[user] = set(self._watchers.get(user, ()))
+        watchers = self._watchers.get(user, ())
+        self._due[user] = {watcher for watcher in watchers if self._known[watcher, user][0] != online}
+
+    def disturbed(self, user: str) -> None:
+        """The user came or went for another reason than ``changed``: what is told of that is not timed."""
+        self._changes.pop(user, None)
+        self._due.pop(user, None)
 
     def pushed(self, watcher: str, told: Told, at_us: int) -> int | None:
         """A watcher was told.
@@ -74,11 +89,11 @@ class Sightings:
             µs since the change it tells of; None where it tells of none that is still news to this watcher.
         """
         known = self._known.get((watcher, told.user))
-        if known is None:
+        if told.user not in self._watched.get(watcher, ()):
             self.strange += 1
             self._example(f"{watcher} was told about {told.user}, whom it does not watch")
             return None
-        if told.version <= known[1]:
+        if known is not None and told.version <= known[1]:
             self.stale += 1
             self._example(f"{watcher} was told version {told.version} of {told.user} after {known[1]}")
             return None
@@ -96,11 +111,10 @@ class Sightings:
 
     def forget(self, watcher: str) -> None:
         """The watcher's socket is gone: what it was told counts no more."""
-        for user, watchers in self._watchers.items():
-            if watcher in watchers:
-                watchers.remove(watcher)
-                self._due.get(user, set()).discard(watcher)
-                self._known.pop((watcher, user), None)
+        for user in self._watched.pop(watcher, ()):
+            self._watchers.get(user, set()).discard(watcher)
+            self._due.get(user, set()).discard(watcher)
+            self._known.pop((watcher, user), None)
 
     def wrong(self, online: Iterable[str]) -> list[str]:
         """Who believes the wrong thing, in words.

@@ -48,6 +48,7 @@ class Stage:
         self._calls = Calls(target)
         self._began = time.monotonic()
         self._stop = asyncio.Event()
+        self._hurry = False
         self._before: tuple[dict[str, int], float, float] = ({}, 0.0, 0.0)
         self._weight: tuple[int, int] | None = None
 
@@ -81,7 +82,8 @@ class Stage:
         return self._stop.is_set()
 
     def interrupt(self) -> None:
-        """Ctrl-C."""
+        """Ctrl-C: no more load, and what is under way is waited for; the second time it is not."""
+        self._hurry = self._stop.is_set()
         self._stop.set()
 
     def mark(self, what: str) -> None:
@@ -249,7 +251,7 @@ class Stage:
         while True:
             await self._team.all({"do": "look"})
             self.verdict = judged(await self._team.pages(), self.scenario.devices)
-            if (not self.verdict.lost and not self.waiting) or time.monotonic() > deadline:
+            if (not self.verdict.lost and not self.waiting) or self._hurry or time.monotonic() > deadline:
                 break
             await asyncio.sleep(QUIET_S)
         if self.waiting:

@@ -74,3 +74,29 @@ def test_examples_are_few() -> None:
     for number in range(100):
         sightings.pushed("ann", Told(f"nobody{number}", True, 2), 1)
     assert (sightings.strange, len(sightings.examples)) == (100, EXAMPLES_MAX)
+
+
+def test_who_is_thrown_out_is_judged_by_the_state_and_not_timed() -> None:
+    sightings = watched()
+    sightings.changed("bob", True, 1000)
+    sightings.disturbed("bob")
+    assert sightings.waiting() == 0
+    assert sightings.pushed("ann", Told("bob", True, 2), 1400) is None
+    assert sightings.wrong(["bob"]) == ["cal believes that bob is offline"]
+
+
+def test_who_knows_already_need_not_be_told() -> None:
+    sightings = watched()
+    sightings.pushed("ann", Told("bob", True, 2), 900)
+    sightings.changed("bob", True, 1000)
+    assert sightings.waiting() == 1
+
+
+def test_a_push_may_come_before_the_answer_that_names_the_state() -> None:
+    sightings = Sightings()
+    sightings.asks("ann", ["bob"])
+    assert sightings.pushed("ann", Told("bob", True, 3), 900) is None
+    assert sightings.watching("ann") == 0
+    sightings.watches("ann", "bob", online=False, version=2)
+    assert (sightings.strange, sightings.stale, sightings.watching("ann")) == (0, 0, 1)
+    assert sightings.wrong([]) == ["ann believes that bob is online"]

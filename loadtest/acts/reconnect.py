@@ -1,0 +1,37 @@
+"""The gateway goes away and comes again: how the wave of users comes back, and that nothing is lost."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from loadtest.acts import orders
+from loadtest.breaking import Breaker
+from loadtest.returning import ReturningCrowd
+
+if TYPE_CHECKING:
+    from loadtest.stage import Stage
+
+
+class ReconnectCrowd(ReturningCrowd):
+    """Users who come back."""
+
+
+class Reconnect:
+    """Logins, talk, then one break after another, each with an equal part of the time."""
+
+    async def run(self, stage: Stage) -> None:
+        scenario = stage.scenario
+        breaker = Breaker(stage.target)
+        for kind in scenario.breaks:
+            breaker.check(kind)
+        await stage.connect()
+        await stage.talk()
+        await stage.hold(scenario.warm_s, "warming up")
+        await stage.begin_measuring()
+        for kind in scenario.breaks:
+            if not stage.interrupted:
+                await orders.broken(stage, breaker, kind, scenario.seconds / len(scenario.breaks))
+        await stage.end_measuring()
+        await stage.quiet()
+        await orders.until(stage, "back", "not everybody came back")
+        await stage.settle()

@@ -1,0 +1,168 @@
+"""What a load test says and does when something is wrong: before the run where it can be known, and never silently."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from loadtest.result import read
+from tests.cli.processes import Gateway
+from tests.loadtest.runs import LIFTED, against, finished, run, start
+from tests.servers import free_ports
+from tests.waiting import wait_until
+
+
+@pytest.fixture(scope="module")
+def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    with Gateway(tmp_path_factory.mktemp("gateway"), *LIFTED) as running:
+        yield running
+
+
+CHAT = ("run", "chat", "--users", "10", "--seconds", "1", "--plain")
+
+
+def test_a_target_that_is_down_is_named(tmp_path: Path) -> None:
+    (port,) = free_ports(1)
+    at = ("--url", f"ws://127.0.0.1:{port}/v1/connect", "--api", f"http://127.0.0.1:{port}")
+    status, output = run(*CHAT, *at, "--app-key", "key", "--app-secret", "s" * 32)
+    assert status == 1
+    assert f"127.0.0.1:{port}" in output
+    assert "Traceback" not in output
+
+
+def test_logins_that_are_refused_are_counted_and_the_rest_go_on(tmp_path: Path) -> None:
+    written = tmp_path / "result.json"
+    with Gateway(tmp_path, *LIFTED, "--connections-max", "10") as full:
+        status, output = run(
+            *("run", "connect", "--users", "20", "--seconds", "1", "--plain", "--json", str(written)), *against(full)
+        )
+    assert status == 1
+    assert "Traceback" not in output
+    result = read(written)
+    assert result.counts["logins"] == 10
+    assert result.counts["logins_refused"] == 10
+    assert any("10 of 20" in failure and "503" in failure for failure in result.failures)
+
+
+def test_more_connections_than_descriptors_are_said_before_the_run(tmp_path: Path) -> None:
+    def few() -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))
+
+    status, output = run("run", "connect", "--users", "2000", "--processes", "1", "--start", "", prepare=few)
+    assert status == 2
+    assert "256" in output
+    assert "ulimit -n" in output
+    assert "Traceback" not in output
+
+
+def test_more_connections_than_ports_are_said_before_the_run() -> None:
+    status, output = run("run", "connect", "--users", "100000", "--source-addresses", "1", "--start", "")
+    assert status == 2
+    assert "source" in output
+    assert "Traceback" not in output
+
+
+def test_a_target_elsewhere_is_refused_until_it_is_named() -> None:
+    # An address for documents (RFC 5737): nobody is there.
+    at = ("--url", "ws://192.0.2.1:8080/v1/connect", "--api", "http://192.0.2.1:8081")
+    status, output = run(*CHAT, *at, "--app-key", "key", "--app-secret", "s" * 32)
+    assert status == 2
+    assert "--i-own-this-target" in output
+    assert "192.0.2.1" in output
+
+
+def test_owning_another_target_does_not_help() -> None:
+    at = ("--url", "ws://192.0.2.1:8080/v1/connect", "--api", "http://192.0.2.1:8081")
+    status, _ = run(*CHAT, *at, "--app-key", "key", "--app-secret", "s" * 32, "--i-own-this-target", "192.0.2.2")
+    assert status == 2
+
+
+def test_faults_of_a_scenario_are_listed_at_once(tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text('act = "chatt"\nusers = -1\nwindo = 8\nrate = "fast"\n')
+    status, output = run("run", str(file), "--start", "")
+    assert status == 2
+    for said in ("chatt", "users", "windo", "window", "rate"):
+        assert said in output
+    assert "Traceback" not in output
+
+
+def test_a_file_that_is_no_toml_and_one_that_is_not_there(tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text("users = = 3\n")
+    status, output = run("run", str(file), "--start", "")
+    assert (status, "line 1" in output) == (2, True)
+    status, output = run("run", str(tmp_path / "none.toml"), "--start", "")
+    assert (status, "none.toml" in output) == (2, True)
+
+
+def test_a_scenario_nobody_knows_brings_the_nearest() -> None:
+    status, output = run("run", "chatt", "--start", "")
+    assert status == 2
+    assert "chat" in output
+
+
+@pytest.mark.parametrize("whole_group", [False, True])
+def test_an_interrupted_run_reports_what_it_has(tmp_path: Path, gateway: Gateway, whole_group: bool) -> None:
+    written, page = tmp_path / "result.json", tmp_path / "report.html"
+    process = start(
+        *("run", "chat", "--users", "10", "--window", "1", "--seconds", "600", "--plain"),
+        *("--json", str(written), "--html", str(page), *against(gateway)),
+    )
+    relayed = _relayed(gateway)
+    wait_until(lambda: _relayed(gateway) > relayed + 100, 30)
+    # A terminal sends it to every process of the group, `kill` to one.
+    (os.killpg if whole_group else os.kill)(process.pid, signal.SIGINT)
+    status, output = finished(process, 30)
+    assert status == 130, output
+    assert "Traceback" not in output
+    result = read(written)
+    assert result.interrupted
+    assert result.counts["delivered"] > 0
+    assert result.verdict.faults == 0
+    assert "<svg" in page.read_text()
+
+
+def _relayed(gateway: Gateway) -> float:
+    import httpx
+
+    text = httpx.get(f"http://127.0.0.1:{gateway.admin_port}/metrics", trust_env=False).text
+    return sum(
+        float(line.split()[-1]) for line in text.splitlines() if line.startswith("gateway_messages_relayed_total")
+    )
+
+
+def test_a_clock_that_goes_back_spoils_nothing(tmp_path: Path, gateway: Gateway) -> None:
+    written = tmp_path / "result.json"
+    (tmp_path / "sitecustomize.py").write_text(BACKWARDS)
+    status, output = run(
+        *("run", "chat", "--users", "10", "--window", "1", "--seconds", "2", "--plain", "--json", str(written)),
+        *against(gateway),
+        PYTHONPATH=str(tmp_path),
+    )
+    assert status == 0, output
+    result = read(written)
+    assert result.seconds > 0
+    assert [sample.t for sample in result.series] == sorted(sample.t for sample in result.series)
+    assert 0 < result.latencies["delivery"].p50_ms < result.seconds * 1000
+
+
+BACKWARDS = """
+import time
+
+_real, _real_ns, _began = time.time, time.time_ns, time.monotonic()
+
+
+def _back():
+    # Half a second after each process began the wall clock jumps back by an hour.
+    return 3600 if time.monotonic() - _began > 0.5 else 0
+
+
+time.time = lambda: _real() - _back()
+time.time_ns = lambda: _real_ns() - _back() * 1_000_000_000
+"""

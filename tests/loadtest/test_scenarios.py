@@ -1,0 +1,113 @@
+"""Every shipped scenario, small and for seconds, against a real gateway: what it must count, and nothing wrong.
+
+Takes longer than a file of tests usually may: each scenario is a run of its own, with processes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from loadtest.result import Result
+from tests.cli.processes import Gateway
+from tests.loadtest.runs import LIFTED, against, measured
+
+
+@pytest.fixture(scope="module")
+def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    with Gateway(tmp_path_factory.mktemp("gateway"), *LIFTED) as running:
+        yield running
+
+
+def timed(result: Result, name: str, least: int = 1) -> None:
+    """A latency that was measured that often and makes sense."""
+    latency = result.latencies[name]
+    assert latency.count >= least
+    assert 0 < latency.p50_ms <= latency.p99_ms <= latency.max_ms < result.seconds * 1000
+    assert latency.hdr
+
+
+def test_connect(tmp_path: Path, gateway: Gateway) -> None:
+    result = measured(tmp_path, "connect", "--users", "60", "--seconds", "1", *against(gateway))
+    assert result.counts["logins"] == 60
+    timed(result, "login", 60)
+    assert max(sample.connections for sample in result.series) == 60
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ("--window", "4"),
+        ("--window", "0", "--rate", "300"),
+        ("--window", "0", "--rate", "300", "--spread", "zipf", "--refused-share", "0.1", "--ephemeral-share", "0.1"),
+        ("--window", "1", "--devices", "2"),
+    ],
+    ids=["closed", "open", "like-an-app", "two-devices"],
+)
+def test_chat(tmp_path: Path, gateway: Gateway, flags: tuple[str, ...]) -> None:
+    result = measured(
+        tmp_path, "chat", "--users", "20", "--processes", "2", "--seconds", "1", *flags, *against(gateway)
+    )
+    assert result.counts["delivered"] > 0
+    timed(result, "delivery")
+    timed(result, "sent")
+    assert ("--refused-share" in flags) == (result.counts.get("refused", 0) > 0)
+
+
+def test_presence(tmp_path: Path, gateway: Gateway) -> None:
+    result = measured(
+        tmp_path,
+        *("presence", "--users", "40", "--watch", "5", "--churn-per-s", "20", "--seconds", "2"),
+        *against(gateway),
+    )
+    assert result.counts["changes"] >= 20
+    timed(result, "presence", 20)
+
+
+def test_kick(tmp_path: Path, gateway: Gateway) -> None:
+    result = measured(
+        tmp_path,
+        *("kick", "--users", "40", "--rate", "200", "--drops-per-s", "10", "--seconds", "3"),
+        *against(gateway),
+    )
+    assert result.counts["drops"] >= 15
+    assert {name for name in result.counts if name.startswith("drops_")} >= {"drops_kick", "drops_ban", "drops_expire"}
+    timed(result, "drop", 15)
+    timed(result, "reconnect", 15)
+    assert result.counts["delivered"] > 0
+
+
+def test_reconnect(tmp_path: Path) -> None:
+    result = measured(tmp_path, "reconnect", "--users", "40", "--rate", "100", "--seconds", "6", "--start", "")
+    assert result.counts["reconnects"] >= 3 * 40
+    timed(result, "reconnect", 3 * 40)
+    assert [mark.what.split()[0] for mark in result.marks if mark.what.split()[0] in ("drain", "restart", "kill")] == [
+        "drain",
+        "restart",
+        "kill",
+    ]
+
+
+def test_soak(tmp_path: Path, gateway: Gateway) -> None:
+    result = measured(
+        tmp_path,
+        *("soak", "--users", "40", "--rate", "100", "--churn-per-s", "5", "--warm-s", "0.5", "--seconds", "4"),
+        *against(gateway),
+    )
+    assert result.counts["delivered"] > 0
+    assert all(sample.gateway_bytes for sample in result.series)
+
+
+def test_mixed(tmp_path: Path, gateway: Gateway) -> None:
+    result = measured(
+        tmp_path,
+        *("mixed", "--users", "60", "--rate", "200", "--churn-per-s", "10", "--drops-per-s", "5", "--seconds", "10"),
+        *against(gateway),
+    )
+    assert [mark.what for mark in result.marks][:2] == ["night", "morning"]
+    timed(result, "delivery")
+    timed(result, "drop")
+    timed(result, "presence")
+    assert result.counts["refused"] > 0
