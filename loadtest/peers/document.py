@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from statistics import median
 
+from loadtest.peers.registry import DUTIES
 from loadtest.peers.rounds import GATEWAY, WORK, Found, Measured
 from loadtest.result import Machine
 
-FEW = "-"
+NONE = "-"
+STARVED = (
+    "\\* The generator's core was full in at least one of these runs: the server can do more a second. What a message "
+    "costs it is not touched by that, but for what larger batches would save."
+)
 
 
 def text(found: Found) -> str:
@@ -19,14 +24,11 @@ def text(found: Found) -> str:
         "## Peers, side by side",
         _work(found),
         _verdicts(gateway, others),
-        "### Messages for one second of CPU",
-        _speed(found, gateway),
+        *(part for work in WORK[:2] for part in (f"### Messages, {work}", _speed(found, gateway, work))),
         "### Memory and latency",
         _memory(found),
-        "### What each does not do in this run",
-        "The gateway checks each message against policy and stores it in the recipient's durable inbox before it "
-        "answers; it tells presence and takes drops at any time. In the same run the others do not:",
-        *(f"- **{server.title}** does not {'; '.join(server.does_not)}." for server in others),
+        "### What each does, and does not, in these runs",
+        _duties(found),
         "### Settings and versions",
         *(f"- **{server.title}**: {server.settings}. {_versions(server)}" for server in found.servers),
         "### Again",
@@ -50,12 +52,22 @@ def _work(found: Found) -> str:
         f"{found.users} users in pairs write to each other, bodies of {found.body_bytes} bytes, with 8 messages of "
         "each user under way (*window 8*) or one (*window 1*). Each server has one core for itself and its Redis "
         "(Valkey, the binary that the gateway embeds); the generator is the same for all and has another core. "
-        f"{found.rounds} rounds of {found.seconds:g} s each, the servers one after another, every second round "
+        f"{_rounds(found)} of {found.seconds:g} s each, the servers one after another, every second round "
         "backwards, each server started afresh. Figures are medians over the rounds, with the lowest and the "
         "highest behind them.\n\n"
         f"Machine: {_machine(found.machine)}. Absolute figures hold for it alone; the ratios are what to look at. "
-        "All messages of all runs were checked: none was lost, doubled, out of order or at the wrong user"
-        + ("." if not found.faults else f", but for those of: {', '.join(found.faults)}.")
+        "All messages of all runs were checked: "
+        + ("none was lost, doubled, out of order or at the wrong user." if not found.faults else _faults(found))
+    )
+
+
+def _rounds(found: Found) -> str:
+    return "One round" if found.rounds == 1 else f"{found.rounds} rounds"
+
+
+def _faults(found: Found) -> str:
+    return "what follows went wrong, and no figure of such a run is in the tables.\n\n" + "\n".join(
+        f"- {fault}" for fault in found.faults
     )
 
 
@@ -91,29 +103,24 @@ def _ratios(gateway: Measured, server: Measured, work: str) -> list[float]:
     return [theirs.cpu_us / ours.cpu_us for ours, theirs in pairs if ours.cpu_us and theirs.cpu_us]
 
 
-def _speed(found: Found, gateway: Measured) -> str:
-    head = ["server"]
-    for work in WORK[:2]:
-        head += [f"{work}: per CPU second", "against the gateway", "per second", "µs of CPU, of these Redis"]
+def _speed(found: Found, gateway: Measured, work: str) -> str:
     rows = []
     for server in found.servers:
-        row = [server.title]
-        for work in WORK[:2]:
-            runs = server.runs.get(work, [])
-            ratios = [1 / ratio for ratio in _ratios(gateway, server, work)]
-            row += [
-                _spread([1e6 / run.cpu_us for run in runs if run.cpu_us], _whole),
-                "1" if server is gateway else _spread(ratios, _two),
-                _spread([run.messages_per_s for run in runs], _whole) + ("*" if any(r.starved for r in runs) else ""),
-                f"{_middle([run.cpu_us for run in runs], _one)}, {_middle([run.store_us for run in runs], _one)}",
-            ]
+        runs = server.runs.get(work, [])
+        ratios = [1 / ratio for ratio in _ratios(gateway, server, work)]
+        row = [
+            server.title,
+            _spread([1e6 / run.cpu_us for run in runs if run.cpu_us], _whole),
+            "1" if server is gateway else _spread(ratios, _two),
+            _spread([run.messages_per_s for run in runs], _whole)
+            + (" \\*" if any(run.starved for run in runs) else ""),
+            _middle([run.cpu_us for run in runs], _one),
+            _middle([run.store_us for run in runs], _one),
+        ]
         rows.append(row)
-    note = (
-        "\n\n\\* The generator's core was full in at least one of these runs: the server can do more a second. "
-        "What it needs for a message is not touched by that, but for what is saved by working in larger batches."
-    )
-    starved = any(run.starved for server in found.servers for runs in server.runs.values() for run in runs)
-    return _table(head, rows) + (note if starved else "")
+    head = ["server", "for a second of CPU", "ratio to the gateway", "a second", "µs of CPU each", "of these Redis"]
+    starved = any(run.starved for server in found.servers for run in server.runs.get(work, []))
+    return _table(head, rows) + ("\n\n" + STARVED if starved else "")
 
 
 def _memory(found: Found) -> str:
@@ -140,6 +147,14 @@ def _memory(found: Found) -> str:
     )
 
 
+def _duties(found: Found) -> str:
+    rows = [[duty, *("yes" if duty in server.does else "no" for server in found.servers)] for duty in DUTIES]
+    return _table(["", *(server.title for server in found.servers)], rows) + (
+        "\n\nThe gateway asks the policy and stores the message before it answers; the others would need a team's "
+        "own code for it, whose cost is not in these figures."
+    )
+
+
 def _versions(server: Measured) -> str:
     return "Versions: " + ", ".join(f"{name} {number.lstrip('v')}" for name, number in server.versions.items()) + "."
 
@@ -160,7 +175,7 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def _spread(values: Sequence[float], shown: Callable[[float], str]) -> str:
     known = [value for value in values if value]
     if not known:
-        return FEW
+        return NONE
     if len(known) == 1:
         return shown(known[0])
     return f"{shown(median(known))} ({shown(min(known))} to {shown(max(known))})"
@@ -168,7 +183,7 @@ def _spread(values: Sequence[float], shown: Callable[[float], str]) -> str:
 
 def _middle(values: Sequence[float], shown: Callable[[float], str]) -> str:
     known = [value for value in values if value]
-    return shown(median(known)) if known else FEW
+    return shown(median(known)) if known else NONE
 
 
 def _whole(value: float) -> str:

@@ -56,7 +56,17 @@ def started(core: int | None) -> Iterator[Running]:
         (directory / "ejabberd.yml").write_text(CONFIGURATION.format(host=HOST, port=port, directory=directory))
         key = base64.urlsafe_b64encode(SECRET.encode()).rstrip(b"=").decode()
         (directory / "jwt.jwk").write_text(json.dumps({"kty": "oct", "k": key, "alg": "HS256"}))
-        command = [str(_binaries() / "erlexec"), "-noinput", "-mnesia", "dir", f'"{directory}/mnesia"', *EMULATOR]
+        command = [
+            str(_binaries() / "erlexec"),
+            "-noinput",
+            "-os_mon",
+            "start_memsup",
+            "false",
+            "-mnesia",
+            "dir",
+            f'"{directory}/mnesia"',
+            *EMULATOR,
+        ]
         for code in _code():
             command += ["-pa", str(code)]
         with process([*command, "-s", "ejabberd"], core, _environment(directory), directory) as child:

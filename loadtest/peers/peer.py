@@ -53,7 +53,7 @@ class Peer:
         dialect: how it is spoken to, as ``module:Class``, made with the URL.
         title: how it is called in the document.
         settings: how it is set up for the run, in a sentence.
-        does_not: what the gateway does in the same run and this one does not, each in a few words.
+        does: what it does of all that the gateway does in the same run (DUTIES of the registry).
         start: starts it on a core (None = anywhere) and ends it, with all its processes, when left.
         missing: what is not installed and how it gets there; "" when it can be started.
         versions: of its parts, by name; only asked where nothing is missing.
@@ -63,7 +63,7 @@ class Peer:
     dialect: str
     title: str
     settings: str
-    does_not: tuple[str, ...]
+    does: tuple[str, ...]
     start: Callable[[int | None], AbstractContextManager[Running]]
     missing: Callable[[], str]
     versions: Callable[[], Mapping[str, str]]

