@@ -7,6 +7,7 @@ import logging
 import re
 import sys
 from collections.abc import Iterable, MutableMapping
+from functools import partial
 from typing import Any, Literal, TextIO
 
 import structlog
@@ -20,10 +21,16 @@ _URL_USER = re.compile(r"://[^/@\s]*@")
 _NESTING_MAX = 4
 
 
-def configure(level: str, style: Literal["auto", "console", "json"] = "auto", stream: TextIO | None = None) -> None:
+def configure(
+    level: str,
+    style: Literal["auto", "console", "json"] = "auto",
+    stream: TextIO | None = None,
+    worker: int | None = None,
+) -> None:
     """Send every log line from `level` ("debug" … "error") upwards to stderr; libraries only from warning upwards.
 
-    May be called again; the last call holds. Start uvicorn with `log_config=None`, or it brings its own handlers.
+    Every line of one of several workers bears its number. May be called again; the last call holds. Start uvicorn with
+    `log_config=None`, or it brings its own handlers.
     """
     output = stream or sys.stderr
     threshold = getattr(logging, level.upper())
@@ -36,6 +43,8 @@ def configure(level: str, style: Literal["auto", "console", "json"] = "auto", st
         structlog.processors.StackInfoRenderer(),
         hide_secrets,
     ]
+    if worker is not None:
+        before.insert(0, partial(_of_worker, worker))
     structlog.configure(
         processors=[*before, *renderers],
         wrapper_class=structlog.make_filtering_bound_logger(threshold),
@@ -56,6 +65,11 @@ def configure(level: str, style: Literal["auto", "console", "json"] = "auto", st
         logger.handlers.clear()
         logger.propagate = True
         logger.setLevel(max(threshold, logging.WARNING))
+
+
+def _of_worker(worker: int, _logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    event["worker"] = worker
+    return event
 
 
 def hide_secrets(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 
+from msgspec import Struct
+
 
 def _counter(text: str) -> int:
     counter: int = field(default=0, metadata={"help": text})
@@ -88,27 +90,90 @@ METRICS = Metrics()
 """This process's counters."""
 
 
-def exposition(gauges: Mapping[str, tuple[str, float]], metrics: Metrics = METRICS) -> bytes:
-    """The Prometheus text format of all counters and the gauges given.
+class Measures(Struct):
+    """What one worker measures at a moment.
+
+    Attributes:
+        counters: name → value; closes: close name → count; gauges: name → value.
+    """
+
+    counters: dict[str, int]
+    closes: dict[str, int]
+    gauges: dict[str, float]
+
+    @classmethod
+    def now(cls, gauges: Mapping[str, float], metrics: Metrics = METRICS) -> Measures:
+        """This process's counters, and the gauges given."""
+        return cls(metrics.snapshot(), dict(metrics.closes), dict(gauges))
+
+
+def exposition(measures: Measures, texts: Mapping[str, str]) -> bytes:
+    """The Prometheus text format of one process.
 
     Args:
-        gauges: name → (help text, value).
-        metrics: the counters.
+        measures: its counters and gauges.
+        texts: gauge name → help text.
     """
+    return _written({(): measures}, texts, {})
+
+
+WORKER_GAUGES = {
+    "worker_answered": "1 where the worker's own measures are among these, 0 where it did not answer in time",
+    "worker_restarts": "how often the worker was started again after it had died",
+}
+"""What is told of each of several workers: name → help text."""
+
+
+def exposition_of_workers(
+    found: Mapping[str, Measures | None], texts: Mapping[str, str], restarts: Mapping[str, int]
+) -> bytes:
+    """The Prometheus text format of several workers, each series labelled with its worker.
+
+    No sums: counters of a worker that was started again begin at 0, which Prometheus makes good by series.
+
+    Args:
+        found: worker → its measures; None = it did not answer.
+        texts: gauge name → help text.
+        restarts: worker → how often it was started again.
+    """
+    more = {
+        "worker_answered": {worker: float(each is not None) for worker, each in found.items()},
+        "worker_restarts": {worker: float(restarts.get(worker, 0)) for worker in found},
+    }
+    return _written({(worker,): each for worker, each in found.items() if each is not None}, texts, more)
+
+
+def _written(
+    found: Mapping[tuple[str, ...], Measures], texts: Mapping[str, str], more: Mapping[str, Mapping[str, float]]
+) -> bytes:
     from prometheus_client import CollectorRegistry, generate_latest
     from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
     from prometheus_client.registry import Collector
 
+    labels = ["worker"] if any(found) or more else []
+
     class _Plain(Collector):
         def collect(self) -> Iterable[Metric]:
             for name, text in COUNTERS.items():
-                yield CounterMetricFamily(f"gateway_{name}", text, value=getattr(metrics, name))
-            closes = CounterMetricFamily("gateway_closes", "closes sent to clients, by name", labels=["name"])
-            for name, count in metrics.closes.items():
-                closes.add_metric([name], count)
+                counter = CounterMetricFamily(f"gateway_{name}", text, labels=labels)
+                for label, each in found.items():
+                    counter.add_metric(label, each.counters[name])
+                yield counter
+            closes = CounterMetricFamily("gateway_closes", "closes sent to clients, by name", labels=[*labels, "name"])
+            for label, each in found.items():
+                for name, count in each.closes.items():
+                    closes.add_metric([*label, name], count)
             yield closes
-            for name, (text, value) in gauges.items():
-                yield GaugeMetricFamily(f"gateway_{name}", text, value=value)
+            for name, text in texts.items():
+                gauge = GaugeMetricFamily(f"gateway_{name}", text, labels=labels)
+                for label, each in found.items():
+                    gauge.add_metric(label, each.gauges[name])
+                yield gauge
+            for name, values in more.items():
+                gauge = GaugeMetricFamily(f"gateway_{name}", WORKER_GAUGES[name], labels=labels)
+                for worker, value in values.items():
+                    gauge.add_metric([worker], value)
+                yield gauge
 
     registry = CollectorRegistry()
     registry.register(_Plain())

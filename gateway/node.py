@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import structlog
@@ -17,7 +17,7 @@ from gateway.config import Config, Credentials
 from gateway.core.hub import Hub
 from gateway.core.session import Gate, Handler
 from gateway.core.timers import TimerWheel
-from gateway.metrics import METRICS, exposition
+from gateway.metrics import METRICS, Measures, exposition
 from gateway.protocol import codes, commands, replies
 from gateway.services.acks import Acks
 from gateway.services.admission import Admission
@@ -82,13 +82,22 @@ class Node:
         credentials: the app's key and secret.
         store: opened; closed by ``stop``.
         clock: time.
+        of_all: what ``GET /metrics`` answers where this node is one of several workers; None = of this node alone.
     """
 
-    def __init__(self, config: Config, credentials: Credentials, store: Store, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        credentials: Credentials,
+        store: Store,
+        clock: Clock | None = None,
+        of_all: Callable[[Measures], Awaitable[bytes]] | None = None,
+    ) -> None:
         self.config = config
         self.clock = clock or Clock()
         self.store = store
-        self.node_id = re.sub(r"[^A-Za-z0-9_-]", "-", config.node_id or socket.gethostname())[:64]
+        self.node_id = node_id_of(config)
+        self._of_all = of_all
         self._loop = asyncio.get_running_loop()
         self._started_at = self.clock.now()
         self._tick_timer: asyncio.TimerHandle | None = None
@@ -154,7 +163,7 @@ class Node:
             self.services,
             self.unready,
             clock=self.clock,
-            metrics=self.metrics,
+            metrics=self._exposition,
         )
         self.admin = AdminServer(application, config)
         self._received: dict[int, Callable[[bytes], None]] = {
@@ -238,13 +247,28 @@ class Node:
         if self.config.role != "edge":
             await self.admin.start()
 
-    async def stop(self) -> None:
-        """Drains and ends everything; nothing of this node is left in Redis."""
-        if self._stopping:
-            return
+    def reload_certificates(self) -> None:
+        """Reads the certificate and its key again, for connections from now on; those that are open keep theirs.
+
+        Raises:
+            OSError, ssl.SSLError: they cannot be used; those in use stay.
+        """
+        self.listener.reload_certificate()
+        self.admin.reload_certificate()
+
+    def close(self) -> None:
+        """Takes no new sockets, and says that it is not ready; ``stop`` or ``abandon`` is to follow."""
         self._stopping = True
         self.listener.stop_accepting()
-        await self.listener.drain(self.config.drain_s, codes.SERVICE_RESTART)
+
+    async def stop(self, drain_s: float | None = None) -> None:
+        """Drains and ends everything; nothing of this node is left in Redis. Called once.
+
+        Args:
+            drain_s: how long sending the clients away may take; None = the setting.
+        """
+        self.close()
+        await self.listener.drain(self.config.drain_s if drain_s is None else drain_s, codes.SERVICE_RESTART)
         await self.abandon()
 
     async def abandon(self) -> None:
@@ -385,14 +409,27 @@ class Node:
 
     def metrics(self) -> bytes:
         """Everything that is counted, in Prometheus' text format."""
-        values: dict[str, float] = {
-            "connections": len(self.listener.connections),
-            "sessions": len(self.hub),
-            "watched_users": self.watching.watched,
-            "broadcasts": len(self.announcing.active),
-            "broadcast_users_due": self.announcing.due,
-            "pending_calls": sum(session.pending for session in self.hub),
-            "webhook_backlog": self.webhooks.backlog,
-            "ready": self.unready() is None,
-        }
-        return exposition({name: (GAUGES[name], value) for name, value in values.items()})
+        return exposition(self.measures(), GAUGES)
+
+    async def _exposition(self) -> bytes:
+        return self.metrics() if self._of_all is None else await self._of_all(self.measures())
+
+    def measures(self) -> Measures:
+        """Everything that is counted, and the gauges at this moment."""
+        return Measures.now(
+            {
+                "connections": len(self.listener.connections),
+                "sessions": len(self.hub),
+                "watched_users": self.watching.watched,
+                "broadcasts": len(self.announcing.active),
+                "broadcast_users_due": self.announcing.due,
+                "pending_calls": sum(session.pending for session in self.hub),
+                "webhook_backlog": self.webhooks.backlog,
+                "ready": float(self.unready() is None),
+            }
+        )
+
+
+def node_id_of(config: Config) -> str:
+    """The name of a node with these settings; from the host's where they give none."""
+    return re.sub(r"[^A-Za-z0-9_-]", "-", config.node_id or socket.gethostname())[:64]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import lru_cache
 from itertools import chain
 from typing import Any, Protocol
@@ -37,7 +37,7 @@ def build(
     unready: Callable[[], str | None],
     operations: Sequence[Operation[Any, Any]] = v4.OPERATIONS,
     clock: Clock | None = None,
-    metrics: Callable[[], bytes] | None = None,
+    metrics: Callable[[], Awaitable[bytes]] | None = None,
 ) -> ASGIApp:
     """The application of the admin port.
 
@@ -126,11 +126,11 @@ def _documents(machines: bytes, people: bytes) -> list[HTTPRouteHandler]:
     ]
 
 
-def _metrics(metrics: Callable[[], bytes] | None) -> list[HTTPRouteHandler]:
+def _metrics(metrics: Callable[[], Awaitable[bytes]] | None) -> list[HTTPRouteHandler]:
     if metrics is None:
         return []
 
     async def exposition() -> Response[bytes]:
-        return Response(metrics(), media_type="text/plain; version=0.0.4")
+        return Response(await metrics(), media_type="text/plain; version=0.0.4")
 
     return [HTTPRouteHandler("/metrics", http_method=["GET", "HEAD"])(exposition)]

@@ -8,6 +8,7 @@ import errno
 import logging
 import os
 import socket
+import ssl
 import sys
 from collections.abc import Iterator
 from functools import partial
@@ -57,6 +58,7 @@ class AdminServer:
         self._app = app
         # Beyond loopback a signature travels, and whoever sees it may use it until its window ends.
         self._tls = (None, None) if is_loopback(config.admin_host) else (config.tls_cert, config.tls_key)
+        self._context: ssl.SSLContext | None = None
         self._server: _Uvicorn | None = None
         self._serving: asyncio.Task[None] | None = None
         self.port = config.admin_port
@@ -86,6 +88,7 @@ class AdminServer:
             settings.load()
         except OSError as error:
             raise OSError(error.errno, f"the admin port's TLS certificate or key cannot be used: {error}") from error
+        self._context = settings.ssl
         logging.getLogger("uvicorn.error").addFilter(_is_of_use)
         listening = _listen(self._host, self._asked_port)
         self.port = listening.getsockname()[1]
@@ -98,6 +101,16 @@ class AdminServer:
             up.cancel()
             listening.close()
             await self._serving
+
+    def reload_certificate(self) -> None:
+        """Reads the certificate and its key again, for handshakes from now on; nothing without TLS.
+
+        Raises:
+            OSError, ssl.SSLError: they cannot be used.
+        """
+        certificate, key = self._tls
+        if self._context is not None and certificate is not None:
+            self._context.load_cert_chain(certificate, key)
 
     async def stop(self) -> None:
         """Stops listening, lets requests under way finish for ``STOP_S``, then returns. Harmless when not started."""

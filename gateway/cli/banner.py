@@ -12,9 +12,9 @@ from rich.text import Text
 
 from gateway import __version__
 from gateway.cli import record
+from gateway.cli.record import Running
 from gateway.config import Config, Credentials
 from gateway.config.rules import is_loopback
-from gateway.node import Node
 from gateway.protocol import PATH
 from gateway.store.topology import parse
 from gateway.transport import demo
@@ -25,11 +25,10 @@ SECRET_BYTES_SOUND = 32
 _LABEL = 12
 
 
-def show(config: Config, credentials: Credentials, node: Node) -> None:
+def show(config: Config, credentials: Credentials, running: Running) -> None:
     """Prints it on stdout."""
     console = Console(soft_wrap=True, highlight=False)
-    running = record.of(node)
-    console.print(Text.assemble((f"gateway {__version__}", "bold"), f" runs as node {running.node}"))
+    console.print(Text.assemble((f"gateway {__version__}", "bold"), f" runs as {_nodes(config, running.node)}"))
     if running.client is not None:
         _line(console, "clients", running.client + PATH, _everywhere(config.client_host))
     if running.admin is not None:
@@ -65,9 +64,23 @@ def show(config: Config, credentials: Credentials, node: Node) -> None:
 
 def stopping(sessions: int) -> None:
     """Says that it ends."""
-    console = Console(soft_wrap=True, highlight=False)
     clients = f"{sessions} client{'s' if sessions != 1 else ''}"
-    console.print(f"stopping: sending {clients} away; once more stops at once" if sessions else "stopping", style="dim")
+    _dim(f"stopping: sending {clients} away; once more stops at once" if sessions else "stopping")
+
+
+def stopping_workers(workers: int) -> None:
+    """Says that all workers end."""
+    _dim(f"stopping {workers} workers, one after another; once more stops them at once")
+
+
+def _dim(text: str) -> None:
+    Console(soft_wrap=True, highlight=False).print(text, style="dim")
+
+
+def _nodes(config: Config, node: str) -> str:
+    if config.workers == 1:
+        return f"node {node}"
+    return f"nodes {node}-0 to {node}-{config.workers - 1}, {config.workers} workers on one client port"
 
 
 def connect_line(config: Config, user: str) -> str:

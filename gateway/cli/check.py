@@ -23,7 +23,8 @@ from gateway.cli import opening, reach, record
 from gateway.cli.failure import FAILED, Failed
 from gateway.cli.files import judge_open_files
 from gateway.cli.flags import DEFAULT_FILE, Given, with_settings
-from gateway.cli.serve import check_tls, refuse_workers
+from gateway.cli.serve import check_tls, check_workers
+from gateway.cli.workers.spec import group_of
 from gateway.config import Config, ConfigError, Credentials, load
 from gateway.config.rules import is_loopback
 from gateway.services.tokens import verifier_of
@@ -105,7 +106,13 @@ def _failures(act: Callable[[], object]) -> Iterator[Finding]:
 
 
 def _workers(config: Config) -> Iterator[Finding]:
-    return _failures(lambda: refuse_workers(config))
+    found = list(_failures(lambda: check_workers(config)))
+    yield from found
+    if config.workers == 1 or found:
+        return
+    group, total = group_of(config), config.connections_max * config.workers
+    yield Finding("ok", f"{config.workers} workers, nodes {group}-0 to {group}-{config.workers - 1}")
+    yield Finding("info", f"connections_max is each worker's: {total} together; limits of one address are divided")
 
 
 def _data_dir(config: Config) -> Iterator[Finding]:

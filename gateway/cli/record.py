@@ -6,7 +6,6 @@ import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import msgspec
 import structlog
@@ -15,10 +14,6 @@ from msgspec import Struct
 from gateway.config import Config
 from gateway.config.redact import without_password
 from gateway.config.rules import is_loopback
-
-if TYPE_CHECKING:
-    # Brings every part of a gateway along; clients read records, too.
-    from gateway.node import Node
 
 log = structlog.get_logger(__name__)
 
@@ -44,12 +39,12 @@ class Running(Struct):
 
 
 @contextlib.contextmanager
-def written(data_dir: Path, node: Node) -> Iterator[None]:
+def written(data_dir: Path, running: Running) -> Iterator[None]:
     """The record, kept for as long as the gateway serves."""
     path = data_dir / NAME
     try:
         draft = path.with_suffix(".draft")
-        draft.write_bytes(msgspec.json.encode(of(node)) + b"\n")
+        draft.write_bytes(msgspec.json.encode(running) + b"\n")
         draft.replace(path)
     except OSError as error:
         # A convenience: with credentials and store elsewhere, the directory need not even exist.
@@ -73,14 +68,13 @@ def read(data_dir: Path) -> Running | None:
     return kept
 
 
-def of(node: Node) -> Running:
-    """What a node says of itself."""
-    config = node.config
-    client = client_url(config, node.listener.port) if config.role != "admin" else None
-    admin = admin_url(config, node.admin.port) if config.role != "edge" else None
+def of(config: Config, node_id: str, client_port: int, admin_port: int) -> Running:
+    """What this process says of the gateway that it runs; ports of a role that it has not are not looked at."""
+    client = client_url(config, client_port) if config.role != "admin" else None
+    admin = admin_url(config, admin_port) if config.role != "edge" else None
     certificate = str(config.tls_cert.absolute()) if config.tls_cert is not None else None
     redis_url = None if config.redis_url is None else str(without_password(config.redis_url))
-    return Running(os.getpid(), node.node_id, client, admin, certificate, redis_url)
+    return Running(os.getpid(), node_id, client, admin, certificate, redis_url)
 
 
 def client_url(config: Config, port: int) -> str:

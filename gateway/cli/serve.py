@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import socket
 import ssl
 
 import uvloop
@@ -16,6 +17,7 @@ from gateway.cli.files import raise_open_files
 from gateway.cli.flags import Given, with_settings
 from gateway.cli.own_store import OwnStore
 from gateway.cli.running import serve_until_told
+from gateway.cli.workers.supervisor import supervise
 from gateway.config import Config, ConfigError, Credentials
 from gateway.store.embedded import StoreStartError
 from gateway.transport.listener import tls_context
@@ -31,7 +33,7 @@ def serve(given: Given) -> int:
     """Run the gateway: client port, admin port and, without --redis-url, an embedded store."""
     config = given.load(os.environ)
     log.configure(config.log_level, config.log_format)
-    refuse_workers(config)
+    check_workers(config)
     check_tls(config)
     warning = raise_open_files(config.connections_max)
     if warning:
@@ -53,17 +55,18 @@ def serve(given: Given) -> int:
 
 def _run(config: Config, credentials: Credentials, store: OwnStore | None) -> int:
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(serve_until_told(config, credentials, store))
+        return runner.run((supervise if config.workers > 1 else serve_until_told)(config, credentials, store))
 
 
-def refuse_workers(config: Config) -> None:
-    """Raises Failed where more than one worker is asked for."""
-    if config.workers > 1:
+def check_workers(config: Config) -> None:
+    """Raises Failed where there can be only one worker."""
+    if config.workers > 1 and config.role == "admin":
         raise Failed(
-            f"workers = {config.workers}: several workers on one port come in a later release. Until then run one "
-            "gateway per port with the same --redis-url, behind a load balancer",
+            f"workers = {config.workers}: workers share the client port, which role admin has not; set workers = 1",
             status=USAGE,
         )
+    if config.workers > 1 and not hasattr(socket, "SO_REUSEPORT"):
+        raise Failed(f"workers = {config.workers}: this system lets no port be shared; set workers = 1", status=USAGE)
 
 
 def check_tls(config: Config) -> None:

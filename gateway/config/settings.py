@@ -62,7 +62,7 @@ class Config:
     admin_host: Annotated[str, _about("Address of the admin port; keep it private.", 1)] = "127.0.0.1"
     admin_port: Annotated[int, _about("Port of the Server API; 0 takes any free one.", 0, 65535)] = 8081
     role: Annotated[Literal["all", "edge", "admin"], _about("edge: clients only; admin: Server API only.")] = "all"
-    workers: Annotated[int, _about("Processes that share the client port; 1 for now.", 1, 256)] = 1
+    workers: Annotated[int, _about("Processes that share the client port, each a node of its own.", 1, 256)] = 1
     environment: Annotated[
         Literal["production", "development"],
         _about("development limits the number of users, allows deleting them and pages on localhost, and has a demo."),

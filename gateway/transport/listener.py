@@ -94,6 +94,7 @@ class Listener:
         self._per_address: dict[str, int] = {}
         self._limits: SessionLimits | None = None
         self._server: asyncio.Server | None = None
+        self._tls: ssl.SSLContext | None = None
         self._loop = asyncio.get_running_loop()
         self._development = config.environment == "development"
 
@@ -106,12 +107,13 @@ class Listener:
             OSError: The port is in use or not allowed.
             ssl.SSLError: The certificate and the key do not match or cannot be read.
         """
+        self._tls = tls_context(self.config)
         self._server = await self._loop.create_server(
             lambda: Connection(self),
             self.config.client_host,
             self.config.client_port,
-            ssl=(tls := tls_context(self.config)),
-            ssl_handshake_timeout=self.config.handshake_timeout_s if tls else None,
+            ssl=self._tls,
+            ssl_handshake_timeout=self.config.handshake_timeout_s if self._tls else None,
             backlog=4096,
             reuse_port=self.config.workers > 1 or None,
         )
@@ -121,6 +123,14 @@ class Listener:
         """The port that is open, where 0 was asked for."""
         assert self._server is not None
         return int(self._server.sockets[0].getsockname()[1])
+
+    def reload_certificate(self) -> None:
+        """Reads the certificate and its key again, for handshakes from now on; nothing without TLS.
+
+        Raises:
+            OSError, ssl.SSLError: they cannot be used; those in use stay.
+        """
+        reload_certificate(self._tls, self.config)
 
     def stop_accepting(self) -> None:
         """Closes the port; open sockets stay."""
@@ -304,3 +314,16 @@ def tls_context(config: Config) -> ssl.SSLContext | None:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.load_cert_chain(config.tls_cert, config.tls_key)
     return context
+
+
+def reload_certificate(context: ssl.SSLContext | None, config: Config) -> None:
+    """Puts the certificate that is there now into a context in use.
+
+    Raises:
+        OSError, ssl.SSLError: it cannot be used; the context is as it was.
+    """
+    if context is None or config.tls_cert is None or config.tls_key is None:
+        return
+    # Tried on another one first: half a pair must not get into the one in use.
+    tls_context(config)
+    context.load_cert_chain(config.tls_cert, config.tls_key)

@@ -21,7 +21,7 @@ def test_faults_of_settings_files_ports_and_store_are_told_in_one_run(tmp_path: 
         port = taken.getsockname()[1]
         done = run(
             "check",
-            *("--redis-url", "redis://127.0.0.1:1", "--data-dir", "file/data", "--workers", "4"),
+            *("--redis-url", "redis://127.0.0.1:1", "--data-dir", "file/data"),
             *("--tls-cert", "file", "--tls-key", "file", "--client-host", "127.0.0.1", "--client-port", str(port)),
             *("--admin-port", "0"),
             cwd=tmp_path,
@@ -32,7 +32,6 @@ def test_faults_of_settings_files_ports_and_store_are_told_in_one_run(tmp_path: 
         "gateway.toml: auth_timeout_s: must be a number",
         "gateway.toml: body_bytes: unknown setting; did you mean body_bytes_max?",
         "GATEWAY_LEASE_S: must be 1 to 300",
-        "workers = 4",
         "data_dir file/data",
         "tls_cert file",
         f"client port {port} on 127.0.0.1 is in use by another program",
@@ -41,7 +40,7 @@ def test_faults_of_settings_files_ports_and_store_are_told_in_one_run(tmp_path: 
     assert len(faults) == len(told), done.stdout
     assert all(fault.startswith(text) for fault, text in zip(faults, told, strict=True)), done.stdout
     assert done.returncode == 1
-    assert done.stderr == "gateway: 8 faults: serve would not start\n"
+    assert done.stderr == "gateway: 7 faults: serve would not start\n"
     assert "Traceback" not in done.stdout
 
 

@@ -113,7 +113,7 @@ def test_five_faults_in_three_sources_are_told_at_once(tmp_path: Path) -> None:
         (["--redis-url", "redis://127.0.0.1:1"], 1, "redis_url 127.0.0.1:1: Redis is away"),
         (["--redis-url", "http://127.0.0.1"], 2, "--redis-url: must begin with redis://"),
         (["--data-dir", "file/data"], 1, "data directory file/data: cannot be made: "),
-        (["--workers", "2"], 2, "workers = 2: several workers"),
+        (["--workers", "2", "--role", "admin"], 2, "workers = 2: workers share the client port"),
         (["--tls-cert", "file", "--tls-key", "file"], 1, "are not a PEM certificate and its key"),
         (["--config", "nowhere.toml"], 2, "nowhere.toml: cannot be read"),
         (["--client-prot", "1"], 2, "Did you mean --client-port?"),
