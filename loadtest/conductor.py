@@ -67,8 +67,11 @@ def placed(pin: bool) -> Placement:
     return Placement(cores[0], tuple(cores[1:]))
 
 
-async def conduct(scenario: Scenario, target: Target, screen: Screen, placement: Placement) -> Result:
+async def conduct(scenario: Scenario, target: Target, screen: Screen, placement: Placement, *, run: str = "") -> Result:
     """Runs a scenario against a target that listens.
+
+    Args:
+        run: part of all users' names; empty = one that no other run has.
 
     Returns:
         What was found; of an interrupted run, as far as it came.
@@ -87,7 +90,9 @@ async def conduct(scenario: Scenario, target: Target, screen: Screen, placement:
     try:
         async with _looking(stage, sampler, tally, screen):
             screen.phase("starting generators")
-            await team.start(await _plans(scenario, target, stage), list(placement.generators))
+            await team.start(
+                await _plans(scenario, target, stage, run or secrets.token_hex(2)), list(placement.generators)
+            )
             await _act(stage)
         return _result(stage, tally, began, placement)
     finally:
@@ -114,8 +119,7 @@ async def _act(stage: Stage) -> None:
         stage.fail(str(fault) or "interrupted while settling")
 
 
-async def _plans(scenario: Scenario, target: Target, stage: Stage) -> list[Plan]:
-    run = secrets.token_hex(2)
+async def _plans(scenario: Scenario, target: Target, stage: Stage, run: str) -> list[Plan]:
     host, port = target.address
     credentials = target.credentials
     shares = [users.share_of(scenario.users, scenario.processes, number) for number in range(scenario.processes)]
@@ -138,6 +142,7 @@ async def _plans(scenario: Scenario, target: Target, stage: Stage) -> list[Plan]
             dialect=target.dialect,
             sources=limits.sources(scenario),
             tokens=tokens[number],
+            also=target.also,
         )
         for number, share in enumerate(shares)
     ]

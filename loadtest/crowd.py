@@ -163,7 +163,7 @@ class Crowd:
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(LOGIN_S):
-                await loop.create_connection(lambda: wire, sock=await self._socket(loop))
+                await loop.create_connection(lambda: wire, sock=await self._socket(loop, user.index))
                 welcomed = await wire.opened
         except (OSError, TimeoutError) as error:
             if wire.transport is not None:
@@ -178,8 +178,8 @@ class Crowd:
             self.count("logins")
         return welcomed
 
-    async def _socket(self, loop: asyncio.AbstractEventLoop) -> socket.socket:
-        family, address = self.plan.address
+    async def _socket(self, loop: asyncio.AbstractEventLoop, index: int) -> socket.socket:
+        family, address = self.plan.address(index)
         sock = socket.socket(family, socket.SOCK_STREAM)
         try:
             sock.setblocking(False)
@@ -274,6 +274,7 @@ class Crowd:
         self.histograms["sent"].add(self.now - at)
         if choice.refused:
             self.ledger.accepted_wrongly(choice.stream, n)
+            self.ledger.excuse(choice.stream, n)
         elif choice.ephemeral and not online:
             self.ledger.excuse(choice.stream, n)
         if self.window:

@@ -18,6 +18,7 @@ class Plan(Struct, kw_only=True):
         sources: the addresses its sockets come from; "" = as the system likes.
         dialect: ``module:Class`` of who speaks; made with the URL.
         tokens: of users whose tokens were issued; all others sign themselves.
+        also: further nodes of the same service: (host, port); users take all of them in turn by their numbers.
     """
 
     scenario: Scenario
@@ -33,13 +34,14 @@ class Plan(Struct, kw_only=True):
     dialect: str = "loadtest.dialect:GatewayDialect"
     sources: list[str]
     tokens: dict[str, str] = {}
+    also: list[tuple[str, int]] = []
 
     @property
     def indexes(self) -> range:
         return range(self.first, self.behind)
 
-    @property
-    def address(self) -> tuple[socket.AddressFamily, tuple[str, int]]:
-        """Where to connect."""
-        family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
-        return family, (self.host, self.port)
+    def address(self, index: int) -> tuple[socket.AddressFamily, tuple[str, int]]:
+        """Where the user of that number connects."""
+        nodes = [(self.host, self.port), *self.also]
+        host, port = nodes[index % len(nodes)]
+        return socket.AF_INET6 if ":" in host else socket.AF_INET, (host, port)

@@ -67,6 +67,8 @@ class Target:
     software: dict[str, str] = field(default_factory=dict)
     # A peer's processes, where they are no children of each other.
     known: dict[str, int] = field(default_factory=dict)
+    # Further nodes of the same service, as (host, port): users take all of them in turn.
+    also: list[tuple[str, int]] = field(default_factory=list)
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -186,6 +188,12 @@ def started(command: str = "", core: int | None = None, *, connections: int = 0)
             yield target
         finally:
             target.end()
+
+
+def workers_of(command: str) -> int:
+    """How many processes of a gateway, started so, take connections."""
+    number = _value(shlex.split(command), "--workers")
+    return int(number) if number.isdigit() and int(number) else 1
 
 
 def attached(
