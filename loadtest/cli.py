@@ -17,8 +17,10 @@ from loadtest import limits
 from loadtest import scenario as scenarios
 from loadtest.result import Result, ResultFault, read
 from loadtest.scenario import Scenario, ScenarioFault
-from loadtest.target import Target, TargetFault, attached, started
+from loadtest.target import Target, TargetFault, attached, started, workers_of
+from loadtest.team import GeneratorFault
 
+BETWEEN = "::"
 FINE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
 
@@ -49,13 +51,17 @@ def main(arguments: Sequence[str]) -> int:
         0 fine; 1 the run failed, or messages were treated wrongly; 2 wrong usage; 130 interrupted.
     """
     try:
-        status = build()(arguments, exit_on_error=False)
+        # To the parser of the command line "--" is no word of its own.
+        words = [BETWEEN if word == "--" and arguments[0] == "compare" else word for word in arguments]
+        status = build()(words, exit_on_error=False)
     except CycloptsError:
         return USAGE
     except ScenarioFault as fault:
         return _complain(USAGE, *fault.faults)
     except (TargetFault, ResultFault) as fault:
         return _complain(USAGE, *str(fault).splitlines())
+    except GeneratorFault as fault:
+        return _complain(FAILED, str(fault))
     except KeyboardInterrupt:
         return INTERRUPTED
     return status if isinstance(status, int) else FINE
@@ -103,7 +109,8 @@ def run(
         if not path.parent.is_dir():
             raise TargetFault(f"{path}: no such directory")
     remote = bool(i_own_this_target)
-    faults = limits.check(plan, limits.raised(), remote=remote)
+    workers = 0 if url or data_dir or peer else workers_of(start or "")
+    faults = limits.check(plan, limits.raised(), remote=remote, workers=workers)
     if faults:
         raise ScenarioFault(faults)
     given = Credentials(app_key, app_secret) if app_key and app_secret else None
@@ -188,9 +195,20 @@ def report(result: Path, /, *, out: Annotated[Path | None, Parameter(alias="-o")
     print(path)
 
 
-def compare(*results: Path) -> int:
-    """Say what changed from A.json to B.json; several runs each: A1 A2 -- B1 B2."""
-    raise NotImplementedError(results)
+def compare(*results: str) -> int:
+    """Say what changed from A.json to B.json, by ratio; several runs of each: A1 A2 -- B1 B2."""
+    from loadtest import comparison
+
+    if BETWEEN in results:
+        place = results.index(BETWEEN)
+        before, after = results[:place], results[place + 1 :]
+    else:
+        before, after = results[:1], results[1:]
+    if not before or not after or BETWEEN in after or (BETWEEN not in results and len(results) != 2):
+        raise TargetFault("compare A.json B.json, or several runs of each: compare A1 A2 -- B1 B2")
+    found = comparison.compare([read(Path(path)) for path in before], [read(Path(path)) for path in after])
+    comparison.table(found, Console())
+    return FINE
 
 
 def _complain(status: int, *lines: str) -> int:

@@ -74,6 +74,7 @@ class Generator:
         self._cpu = time.process_time()
         self._at = time.monotonic()
         self._encode = msgspec.json.Encoder().encode
+        self._leaving = False
         self._tasks: set[asyncio.Task[None]] = set()
 
     def tell(self, answer: Answer) -> None:
@@ -131,6 +132,7 @@ class Generator:
             case "look":
                 return {}
             case "close":
+                self._leaving = True
                 await asyncio.gather(*(self.crowd.close(user) for user in self.crowd.users.values()))
                 return {}
         return await self.crowd.do(order)
@@ -154,6 +156,8 @@ class Generator:
         began = time.monotonic()
         async with asyncio.TaskGroup() as group:
             for place, user in enumerate(chosen):
+                if self._leaving:
+                    break
                 at = began + place / per_s if per_s else 0.0
                 if (wait := at - time.monotonic()) > 0:
                     await asyncio.sleep(wait)

@@ -9,6 +9,9 @@ from pathlib import Path
 from loadtest.scenario import Scenario
 
 SPARE_DESCRIPTORS = 64
+SERVICE_DESCRIPTORS = 2000
+"""Of a gateway, beside its connections: the shares of its workers are not quite equal."""
+RAISE = "a higher limit (ulimit -Hn, /etc/security/limits.conf, LimitNOFILE= of systemd)"
 BYTES_PER_CONNECTION = 40_000
 """Of generator, gateway, store and kernel together, with room to spare; buffers of messages come on top."""
 
@@ -20,12 +23,13 @@ def raised() -> int:
     return hard
 
 
-def check(scenario: Scenario, descriptors: int, *, remote: bool = False) -> list[str]:
+def check(scenario: Scenario, descriptors: int, *, remote: bool = False, workers: int = 0) -> list[str]:
     """What the machine does not allow: limit, need, and how to raise it.
 
     Args:
         descriptors: how many a process may have open.
         remote: the target is elsewhere, where 127.x addresses do not reach.
+        workers: processes of a gateway that is started for the run, which inherits the limit; 0 = it runs already.
     """
     faults: list[str] = []
     sockets = scenario.users * scenario.devices
@@ -36,7 +40,13 @@ def check(scenario: Scenario, descriptors: int, *, remote: bool = False) -> list
         faults.append(
             f"file descriptors: {per_process:,} connections in each of {scenario.processes} process(es) need "
             f"{per_process + SPARE_DESCRIPTORS:,}, the limit is {descriptors:,}: more processes "
-            f"(--processes {enough}), or a higher limit (ulimit -Hn, /etc/security/limits.conf, LimitNOFILE= of systemd)"
+            f"(--processes {enough}), or {RAISE}"
+        )
+    if workers and -(-sockets // workers) + SERVICE_DESCRIPTORS > descriptors:
+        enough = -(-sockets // max(descriptors - SERVICE_DESCRIPTORS, 1))
+        faults.append(
+            f"file descriptors: the gateway's {workers} process(es) cannot hold {sockets:,} connections, the limit is "
+            f'{descriptors:,} each: more workers (--start "gateway serve --workers {enough}"), or {RAISE}'
         )
     ports = _ports()
     if sockets > ports * scenario.source_addresses:

@@ -202,5 +202,5 @@ def _contradictions(scenario: Scenario, bad: set[str]) -> list[str]:
 
 
 def _meta(hint: Any) -> Meta:
-    meta: Meta = hint.__metadata__[0]
+    meta: Meta = hint.__metadata__[-1]
     return meta

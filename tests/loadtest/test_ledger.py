@@ -1,0 +1,120 @@
+"""The ledger finds each kind of fault, and finds none where there is none."""
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from loadtest import ledger
+from loadtest.ledger import HOLES_MAX, Ledger, Page, judged
+
+TO = b"b"
+STREAM = (b"a:b", TO)
+DEVICE = ledger.device(TO, 0)
+HEARD = (b"a:b", DEVICE)
+CLEAN = {"lost": 0, "duplicated": 0, "reordered": 0, "wrongly_delivered": 0, "wrongly_refused": 0}
+
+
+def wired(page: Page) -> Page:
+    """As it comes out of the pipe between two processes."""
+    return msgspec.json.decode(msgspec.json.encode(page), type=Page)
+
+
+def verdict_of(count: int, arrivals: list[int], excused: tuple[int, ...] = ()) -> dict[str, int]:
+    """A sender in one process, a recipient in another."""
+    sender, recipient = Ledger(), Ledger()
+    sender.begun(STREAM).last = count
+    for n in excused:
+        sender.excuse(STREAM, n)
+    for n in arrivals:
+        recipient.delivered(HEARD, n)
+    return judged([wired(sender.page()), wired(recipient.page())]).counts()
+
+
+@pytest.mark.parametrize(
+    ("arrivals", "faults"),
+    [
+        ([1, 2, 3, 4], {}),
+        ([1, 2, 4], {"lost": 1}),
+        ([1, 2, 3], {"lost": 1}),
+        ([], {"lost": 4}),
+        ([1, 2, 2, 3, 4], {"duplicated": 1}),
+        ([1, 2, 3, 4, 1], {"duplicated": 1}),
+        ([1, 3, 2, 4], {"reordered": 1}),
+        ([4, 3, 2, 1], {"reordered": 3}),
+        ([1, 4, 2, 2], {"lost": 1, "reordered": 1, "duplicated": 1}),
+    ],
+)
+def test_what_does_not_arrive_once_and_in_order_is_found(arrivals: list[int], faults: dict[str, int]) -> None:
+    assert verdict_of(4, arrivals) == CLEAN | faults
+
+
+def test_what_was_refused_or_never_answered_need_not_arrive() -> None:
+    assert verdict_of(4, [1, 3], excused=(2, 4)) == CLEAN
+    # It may all the same: the answer can be lost when the message is not.
+    assert verdict_of(4, [1, 2, 3, 4], excused=(2, 4)) == CLEAN
+
+
+@given(st.permutations([1, 2, 3, 4, 5, 6]), st.sets(st.integers(1, 6)), st.lists(st.integers(1, 6), max_size=4))
+def test_counts_are_what_a_plain_model_says(order: list[int], gone: set[int], again: list[int]) -> None:
+    arrivals = [n for n in order if n not in gone]
+    arrivals += [n for n in again if n in arrivals]
+    first = list(dict.fromkeys(arrivals))
+    expected = {
+        "lost": 6 - len(first),
+        "duplicated": len(arrivals) - len(first),
+        "reordered": sum(any(earlier > n for earlier in first[:place]) for place, n in enumerate(first)),
+    }
+    assert verdict_of(6, arrivals) == CLEAN | expected
+
+
+def test_each_device_gets_everything() -> None:
+    book = Ledger()
+    book.begun(STREAM).last = 2
+    for device in (0, 1):
+        book.delivered((b"a:b", ledger.device(TO, device)), 1)
+    book.delivered((b"a:b", ledger.device(TO, 1)), 2)
+    assert judged([book.page()], devices=2).counts() == CLEAN | {"lost": 1}
+
+
+def test_an_ephemeral_message_need_not_survive_its_recipients_socket() -> None:
+    book = Ledger()
+    book.begun((b"~a:b", TO)).last = 2
+    book.delivered((b"~a:b", DEVICE), 1)
+    assert judged([book.page()]).lost == 1
+    book.interrupted(DEVICE)
+    assert judged([wired(book.page())]).lost == 0
+
+
+def test_a_message_that_policy_must_refuse_counts_once_though_both_sides_see_it() -> None:
+    sender, recipient = Ledger(), Ledger()
+    sender.begun(STREAM).last = 2
+    sender.accepted_wrongly(STREAM, 1)
+    sender.excuse(STREAM, 1)
+    sender.excuse(STREAM, 2)
+    recipient.arrived_wrongly(STREAM, 1)
+    verdict = judged([sender.page(), recipient.page()])
+    assert verdict.counts() == CLEAN | {"wrongly_delivered": 1}
+    # Told to be refused, and delivered all the same: only the recipient sees it.
+    recipient.arrived_wrongly(STREAM, 2)
+    assert judged([sender.page(), recipient.page()]).wrongly_delivered == 2
+
+
+def test_refusals_and_strays_are_counted_and_named() -> None:
+    book = Ledger()
+    book.begun(STREAM).last = 1
+    book.refused_wrongly(STREAM, 1, "405 blocked")
+    book.astray(b"c", b"a", 1)
+    verdict = judged([book.page()])
+    assert verdict.counts() == CLEAN | {"wrongly_refused": 1, "wrongly_delivered": 1}
+    assert "405 blocked" in verdict.examples[0]
+    assert "reached c" in verdict.examples[1]
+
+
+def test_holes_are_bounded_and_nothing_of_them_is_forgotten() -> None:
+    book = Ledger()
+    book.begun(STREAM).last = HOLES_MAX + 11
+    book.delivered(HEARD, HOLES_MAX + 11)
+    page = book.page()
+    assert len(page.heard[0][3]) == HOLES_MAX
+    assert judged([page]).lost == HOLES_MAX + 10
