@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 
 from websockets.frames import Frame, Opcode
 from websockets.http11 import Request, Response
-from websockets.protocol import CLOSING, CONNECTING, OPEN, Event
+from websockets.protocol import CLOSING, CONNECTING, Event
 
 from gateway.core.close import Closing, Refusal
 from gateway.core.session import Session
@@ -233,7 +233,7 @@ class Connection(asyncio.Protocol):
     @property
     def open(self) -> bool:
         """Whether messages pass in both directions."""
-        return self.session is not None and self.closing is None and self.ws.state is OPEN
+        return self.session is not None and self.closing is None and self.ws.is_open
 
     def ping(self) -> None:
         """Pings the client; its pong is heard in ``heard_at``."""
@@ -286,8 +286,8 @@ class Connection(asyncio.Protocol):
 
     def _say_close(self, closing: Closing) -> None:
         if not self.blocked_at:
-            self._write_session()
-        if self.ws.state is OPEN:
+            self._take_messages()
+        if self.ws.is_open:
             self.ws.send_close(closing.close_code.code, closing.payload())
         self.transmit()
         self._linger()
@@ -362,28 +362,31 @@ class Connection(asyncio.Protocol):
         transport, ws, session = self.transport, self.ws, self.session
         if transport is None:
             return
-        if self.closing is None and ws.state is OPEN:
+        if self.closing is None and ws.is_open:
             if self.blocked_at:
                 # RFC 6455 section 5.5.3: only the most recent ping need be answered. So one that pings and does not
                 # read fills no memory.
                 del ws.writes[:-1]
                 return
-            if session is not None and session.outgoing:
-                ws.writes += framed(session.data_to_send())
-        writes = ws.data_to_send()
+            self._take_messages()
+        writes = ws.writes
         if writes:
+            ws.writes = []
             # b"" asks for a half-close and comes last; joining would swallow it.
-            data = b"".join(writes)
+            data = b"".join(writes) if len(writes) > 1 else writes[0]
             transport.write(data)
             if writes[-1] == b"":
                 self._end_output(transport, len(data))
         if session is not None and session.on_drained is not None and not self.blocked_at and not session.outgoing:
             session.drained()
 
-    def _write_session(self) -> None:
+    def _take_messages(self) -> None:
+        """Puts the session's messages behind what the library has to say."""
         session = self.session
-        if session is not None and session.outgoing and self.ws.state is OPEN:
-            self.ws.writes += framed(session.data_to_send())
+        if session is not None and session.outgoing and self.ws.is_open:
+            payloads = session.data_to_send()
+            if payloads:
+                self.ws.writes.append(framed(payloads))
 
     # Ending.
 

@@ -8,10 +8,9 @@ Out: the header in front of a message.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
 
 from websockets.frames import Frame
-from websockets.protocol import OPEN
+from websockets.protocol import OPEN, State
 from websockets.server import ServerProtocol
 
 try:
@@ -50,11 +49,23 @@ class Protocol(ServerProtocol):
     Once the connection is open its bytes come in through ``take``, and through nothing else.
     """
 
+    is_open = False
+    """Whether ``state`` is OPEN, at the price of an attribute: each message asks."""
+
     _held: bytearray | None = None
     """A frame that is not whole yet; at most its header and ``max_message_size`` bytes."""
 
     _wanted = 0
     """How many bytes it takes until there is more to know of it."""
+
+    @property
+    def state(self) -> State:
+        return self._state
+
+    @state.setter
+    def state(self, state: State) -> None:
+        self._state = state
+        self.is_open = state is OPEN
 
     def fail(self, code: int, reason: str = "") -> None:
         super().fail(code, Closing.of(close_by_parser(code), reason).payload())
@@ -77,11 +88,11 @@ class Protocol(ServerProtocol):
         held = self._held
         if held is not None:
             held += data
-            if len(held) < self._wanted and self._state is OPEN:
+            if len(held) < self._wanted and self.is_open:
                 return []
             data = bytes(held)
             self._held = None
-        if self._state is not OPEN:
+        if not self.is_open:
             return self._judged(data)
         messages: list[bytes | Frame] = []
         size, most, at = len(data), self.max_message_size or 0, 0
@@ -116,7 +127,7 @@ class Protocol(ServerProtocol):
         if end > at:
             messages += self._judged(data[at:end])
         rest = data[end:]
-        if rest and self._state is OPEN:
+        if rest and self.is_open:
             # Again: what a message may still hold depends on the fragments of it that the library has just seen.
             _, self._wanted = self._reach(rest, 0, self.current_size or 0)
             if self._wanted < 0:
@@ -165,11 +176,11 @@ def _header(length: int) -> bytes:
 _HEADERS = tuple(_header(length) for length in range(1024))
 
 
-def framed(payloads: Iterable[bytes]) -> list[bytes]:
-    """Text messages as unfragmented, uncompressed frames from a server (RFC 6455 section 5.2), to be joined."""
+def framed(payloads: list[bytes]) -> bytes:
+    """Text messages as unfragmented, uncompressed frames from a server (RFC 6455 section 5.2)."""
     frames = []
     for payload in payloads:
         length = len(payload)
         frames.append(_HEADERS[length] if length < 1024 else _header(length))
         frames.append(payload)
-    return frames
+    return b"".join(frames)
