@@ -190,7 +190,7 @@ def _result(stage: Stage, tally: Tally, began: datetime, placement: Placement) -
     return Result(
         name=scenario.name,
         scenario=msgspec.to_builtins(scenario),
-        machine=_machine(placement),
+        machine=machine(placement),
         started_at=began.isoformat(timespec="seconds"),
         seconds=stage.elapsed_s,
         measured_from_s=stage.measured_from_s,
@@ -206,15 +206,15 @@ def _result(stage: Stage, tally: Tally, began: datetime, placement: Placement) -
         service=stage.cost,
         limit=_limit(stage, tally, placement),
         marks=stage.marks,
-        failures=stage.failures + _complaints(tally, counts),
+        failures=stage.failures + _complaints(stage, tally, counts),
     )
 
 
-def _complaints(tally: Tally, counts: dict[str, int]) -> list[str]:
+def _complaints(stage: Stage, tally: Tally, counts: dict[str, int]) -> list[str]:
     """What the users complain of, and what cannot be without a reason."""
     found = list(dict.fromkeys(tally.failures))
     errors = {name: count for name, count in counts.items() if name.startswith("error_")}
-    if errors and not counts.get("expected_errors"):
+    if errors and not stage.errors_expected:
         kinds = ", ".join(f"{name.removeprefix('error_')}: {count:,}" for name, count in sorted(errors.items()))
         found.append(f"sends failed for other reasons than policy, by code: {kinds}")
     return found
@@ -247,7 +247,8 @@ def _limit(stage: Stage, tally: Tally, placement: Placement) -> Limit:
     return Limit(why=f"the service's CPU is not known; the busiest generator used {busiest:.0%} of a core")
 
 
-def _machine(placement: Placement) -> Machine:
+def machine(placement: Placement) -> Machine:
+    """What the figures are measured on."""
     model = ""
     with contextlib.suppress(OSError):
         lines = Path("/proc/cpuinfo").read_text().splitlines()

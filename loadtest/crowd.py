@@ -95,13 +95,15 @@ class Crowd:
         devices = self.scenario.devices
         return User(number, users.name(self.plan.run, number), "", [""] * devices, [None] * devices)
 
-    # What acts hook into; nothing happens here.
+    # What acts hook into.
 
     def arrived(self, user: User) -> None:
         """All of a user's devices are welcomed."""
 
     def ended(self, user: User, code: int | None, reason: bytes) -> None:
         """A user's socket is gone: the close code, minus the status of a refused handshake, or None."""
+        if user.wanted and code is not None and code > 0:
+            self.failed(f"{user.name} was cut off: {code} {reason.decode(errors='replace')}".rstrip())
 
     def said_else(self, user: User, payload: bytes) -> None:
         """The server said something that is no message, answer to a message or welcome."""
@@ -309,6 +311,9 @@ class Crowd:
                 return
         if n == heard.last + 1:
             heard.last = n
+        elif wire.repeating and at < wire.came_us and n <= heard.last and n not in heard.missing:
+            self.count("repeated")
+            return
         elif not self.ledger.out_of_line((stream, wire.name), heard, n):
             return
         self.heard += 1

@@ -88,6 +88,8 @@ class GatewayDialect:
             wire.crowd.sent(wire, int(payload[21:29]), online=b'"online":true' in payload)
         elif kind == b"welc":
             said = orjson.loads(payload)
+            if not said["recovered"]:
+                self._from(wire, said["cursor"])
             wire.user.since[wire.device] = wire.user.since[wire.device] or said["cursor"]
             wire.crowd.welcomed(wire)
         elif kind == b"erro":
@@ -97,8 +99,16 @@ class GatewayDialect:
                 wire.crowd.refused(wire, int(number), said["code"], said["reason"])
             else:
                 wire.crowd.pushed(wire, payload)
+        elif kind == b"resy":
+            self._from(wire, orjson.loads(payload)["cursor"])
         else:
             wire.crowd.pushed(wire, payload)
+
+    def _from(self, wire: Wire, place: str) -> None:
+        """The inbox goes on in another epoch: what was not acked comes again, which is promised and no fault."""
+        wire.repeating = True
+        wire.came_us = wire.crowd.now
+        wire.user.since[wire.device], wire.cursor = place, b""
 
     def block(self, wire: Wire, users: list[str]) -> bytes | None:
         return frame(orjson.dumps({"type": "blocklist.add", "id": "lists", "users": users}))

@@ -66,13 +66,9 @@ class ReturningCrowd(Crowd):
         return sum(user.wanted and not user.online for user in self.users.values())
 
     async def do(self, order: dict[str, Any]) -> dict[str, Any]:
-        """``back``: whether all are; ``expect errors``: sends may fail from now on."""
-        match order["do"]:
-            case "back":
-                return {"so": not self.away}
-            case "expect errors":
-                self.counts["expected_errors"] = 1
-                return {}
+        """``back``: whether all are."""
+        if order["do"] == "back":
+            return {"so": not self.away}
         return await super().do(order)
 
 

@@ -31,6 +31,7 @@ class Stage:
     Attributes:
         interrupted: Ctrl-C was pressed; what waits for time returns early.
         failures: why the run failed, in words.
+        errors_expected: whether sends may fail for other reasons than policy: the act has broken something.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class Stage:
         self.rates: dict[str, float] = {}
         self.verdict = Verdict()
         self.measured_from_s = self.measured_to_s = 0.0
+        self.errors_expected = False
         self.generator_share = self.service_share = 0.0
         self._team, self._tally, self._sampler, self._screen = team, tally, sampler, screen
         self._calls = Calls(target)

@@ -25,7 +25,8 @@ class Wire(asyncio.Protocol):
     Attributes:
         waiting: what was said and has no answer yet, by the message's number; the crowd's.
         heard: streams of messages that arrive here; the crowd's.
-        came_us: when it was welcomed; what was sent before that is replayed, and says nothing about the way here.
+        came_us: when it was welcomed, or put into another epoch; what was sent before that is replayed, and says nothing about the way here.
+        repeating: whether the service said that it sends again what was not acked.
         cursor: the last push that carries a place in the inbox; the dialect's.
     """
 
@@ -47,6 +48,7 @@ class Wire(asyncio.Protocol):
         "listed",
         "name",
         "opened",
+        "repeating",
         "transport",
         "unacked",
         "user",
@@ -60,6 +62,7 @@ class Wire(asyncio.Protocol):
         self.opened: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self.welcomed = False
         self.came_us = 0
+        self.repeating = False
         self.name = b""
         self.waiting: dict[int, tuple[Choice, int, int]] = {}
         self.heard: dict[bytes, Heard] = {}
