@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 
 def pinned() -> int | None:
@@ -20,3 +22,14 @@ def pinned() -> int | None:
     os.sched_setaffinity(0, {cores[1]})
     print("service on one core, generator on another")
     return cores[0]
+
+
+@contextmanager
+def apart(cores: Sequence[int]) -> Iterator[None]:
+    """Keeps this process, and those that it starts meanwhile, on these cores; none = wherever the system likes."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores or before)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)

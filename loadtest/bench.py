@@ -1,0 +1,186 @@
+"""Where the lines of the budget are measured: services started afresh, runs against them, cores kept apart."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import shutil
+import sys
+import tempfile
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import uvloop
+
+from gateway.store import embedded
+from loadtest import limits, peers
+from loadtest import scenario as scenarios
+from loadtest.calling import Calls
+from loadtest.conductor import Placement, conduct, placed
+from loadtest.machine import apart
+from loadtest.result import Result
+from loadtest.scenario import ScenarioFault
+from loadtest.screen import Screen
+from loadtest.target import Target, started
+from loadtest.users import name
+
+USERS, BODY_BYTES = 100, 120
+LISTED_AT_ONCE = 20
+POLL_S = 4.0
+
+
+class BenchFault(Exception):
+    """A run of which no figure may be believed; the message says why."""
+
+
+class Bench:
+    """Runs, one after another.
+
+    Args:
+        seconds: measured time of a run with messages.
+        scale: of the numbers of connections; 1.0 = as the budget says.
+        pinned: the service on one core, the generators on the others; False = wherever the system likes, and no figure
+            is worth much.
+
+    Attributes:
+        interrupted: Ctrl-C was pressed in the last run.
+    """
+
+    def __init__(self, seconds: float, scale: float = 1.0, *, pinned: bool = True) -> None:
+        self.seconds, self.scale = seconds, scale
+        self.placement = placed(pinned)
+        self.interrupted = False
+        self._rates: list[float] = []
+
+    def count(self, connections: int) -> int:
+        """That many connections, to scale; even, and enough for pairs."""
+        return max(4, int(connections * self.scale) // 2 * 2)
+
+    def chat(self, target: Target, window: int, *, run: str = "", **keys: Any) -> Result:
+        """Users in pairs write to each other as fast as they are answered."""
+        asked = {"act": "chat", "users": USERS, "window": window, "body_bytes": BODY_BYTES, "seconds": self.seconds}
+        result = self.run(target, "chat", asked | {"warm_s": min(1.0, self.seconds)} | keys, run=run)
+        if target.kind == "gateway" and window == 8 and not keys:
+            self._rates.append(result.rates["delivered"])
+        return result
+
+    @property
+    def most_per_s(self) -> float:
+        """What the service has been seen to deliver at most, 8 in flight; measured first where it is not known."""
+        if not self._rates:
+            with self.gateway() as target:
+                self.chat(target, 8)
+        return max(self._rates)
+
+    def run(self, target: Target, title: str, keys: dict[str, Any], *, run: str = "", spread: bool = False) -> Result:
+        """One run.
+
+        Args:
+            keys: of the scenario.
+            spread: the generators take all cores; for runs that are not about one core's speed.
+
+        Raises:
+            BenchFault: it failed, or messages were treated wrongly.
+            ScenarioFault: the machine does not allow it.
+        """
+        scenario = scenarios.of(title, keys)
+        if faults := limits.check(scenario, limits.raised()):
+            raise ScenarioFault(faults)
+        placement = Placement() if spread else self.placement
+        with apart(placement.generators):
+            result = uvloop.run(conduct(scenario, target, Screen(title, None), placement, run=run))
+        if result.interrupted:
+            self.interrupted = True
+            raise BenchFault("interrupted")
+        if not result.fine:
+            raise BenchFault("; ".join([*result.failures, *result.verdict.examples]) or str(result.verdict.counts()))
+        return result
+
+    @contextmanager
+    def gateway(self, command: str = "", *, spread: bool = False, connections: int = 0) -> Iterator[Target]:
+        """A gateway of its own, on the service's core unless it is to spread over all."""
+        with started(command, None if spread else self.placement.service, connections=connections) as target:
+            yield target
+
+    @contextmanager
+    def bare(self) -> Iterator[Target]:
+        """The bare relay: the limit."""
+        with peers.starting("bare", self.placement.service) as target:
+            yield target
+
+    @contextmanager
+    def two_nodes(self) -> Iterator[Target]:
+        """Two gateways on one store, all on one core; who writes and who reads are never on the same one."""
+        with self.gateway() as first, tempfile.TemporaryDirectory(prefix="gateway-budget-") as directory:
+            assert first.data_dir is not None
+            store = embedded.find(first.data_dir)
+            if store is None:
+                raise BenchFault("the first node's store does not answer")
+            shutil.copy(first.data_dir / "credentials.json", directory)
+            with self.gateway(f"gateway serve --data-dir {directory} --redis-url {store}") as second:
+                first.also = [second.address]
+                first.known = {f"second-{label}": pid for label, pid in second.pids().items()}
+                yield first
+
+    @contextmanager
+    def sampled(self) -> Iterator[tuple[Target, Path]]:
+        """A gateway whose event loop is watched, and the file of what was seen (loadtest/sampled.py)."""
+        with tempfile.TemporaryDirectory(prefix="gateway-budget-") as directory:
+            samples = Path(directory) / "samples.json"
+            with self.gateway(f"{sys.executable} -m loadtest.sampled {samples} serve") as target:
+                yield target, samples
+
+    def fill_blocklists(self, target: Target, users: int, entries: int) -> str:
+        """Gives each user of a run that is to come a blocklist of so many others.
+
+        Returns:
+            The run's name.
+        """
+        run = secrets.token_hex(2)
+
+        async def block(calls: Calls, user: str) -> None:
+            await calls.call("/v4/auth/access-token/issue", {"userId": user, "name": user})
+            for first in range(0, entries, LISTED_AT_ONCE):
+                strangers = [f"stranger-{each}" for each in range(first, min(first + LISTED_AT_ONCE, entries))]
+                await calls.call("/v4/user/blocklist/add", {"userId": user, "targetUserIds": strangers})
+
+        async def block_all() -> None:
+            async with _calling(target) as calls, asyncio.TaskGroup() as group:
+                for index in range(users):
+                    group.create_task(block(calls, name(run, index)))
+
+        uvloop.run(block_all())
+        return run
+
+
+@contextmanager
+def watched(target: Target) -> Iterator[list[dict[str, Any]]]:
+    """Asks the service for its statistics every few seconds meanwhile, in a thread; gives the answers."""
+    answers: list[dict[str, Any]] = []
+    stopped = threading.Event()
+
+    async def watch() -> None:
+        async with _calling(target) as calls:
+            while not stopped.is_set():
+                answers.append((await calls.call("/v4/app/stats", {}))["result"])
+                await asyncio.to_thread(stopped.wait, POLL_S)
+
+    thread = threading.Thread(target=lambda: asyncio.run(watch()), name="statistics")
+    thread.start()
+    try:
+        yield answers
+    finally:
+        stopped.set()
+        thread.join()
+
+
+@asynccontextmanager
+async def _calling(target: Target) -> AsyncIterator[Calls]:
+    calls = Calls(target)
+    try:
+        yield calls
+    finally:
+        calls.close()

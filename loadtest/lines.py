@@ -1,0 +1,386 @@
+"""The lines of the budget: what is promised, how it is measured, and by how much it may be missed (not at all)."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from loadtest.bench import BODY_BYTES, USERS, Bench, BenchFault, watched
+from loadtest.result import Result, Sample
+
+WORKERS = 3
+"""As many as 50,000 connections need where a process may have 20,000 file descriptors."""
+
+BLOCKED, INBOX_USERS, INBOX_WINDOW = 3_000, 20, 16
+BARE_US, BARE_WINDOW_1_PER_S, BARE_WINDOW_8_PER_S = 14.5, 47_000, 70_000
+"""What the bare relay did on the machine that the budget was written for: what makes its limits ratios."""
+
+SAMPLES_S = 10.0
+
+Figures = dict[str, float]
+
+
+@dataclass(frozen=True)
+class Goal:
+    """One figure and its limit.
+
+    Attributes:
+        figure: its name.
+        words: what it is, with its unit.
+        limit: None = told, not judged.
+        most: whether the limit is the most that is allowed, or the least.
+        digits: behind the point.
+    """
+
+    figure: str
+    words: str
+    limit: float | None = None
+    most: bool = True
+    digits: int = 1
+
+    def reached(self, value: float) -> bool | None:
+        """Whether a value keeps the limit; None where there is none."""
+        if self.limit is None:
+            return None
+        return value <= self.limit if self.most else value >= self.limit
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of the budget.
+
+    Attributes:
+        name: in a word, for ``--only``.
+        title: what is promised.
+        how: how it is measured.
+        goals: its figures, in the order in which they are shown.
+        measure: takes one run's figures.
+    """
+
+    name: str
+    title: str
+    how: str
+    goals: tuple[Goal, ...]
+    measure: Callable[[Bench], Figures]
+
+
+# Messages.
+
+
+def _relay(window: int) -> Callable[[Bench], Figures]:
+    def measure(bench: Bench) -> Figures:
+        with bench.gateway() as target:
+            found = bench.chat(target, window)
+        with bench.bare() as limit:
+            bare = bench.chat(limit, window)
+        delivery = found.latencies["delivery"]
+        return _costs(found) | {
+            "per_s": found.rates["delivered"],
+            "p99_to_p50": delivery.p99_ms / delivery.p50_ms,
+            "p50_ms": delivery.p50_ms,
+            "bare_us": _cost(bare),
+            "bare_per_s": bare.rates["delivered"],
+            "cpu_to_bare": _cost(found) / _cost(bare),
+            "per_s_to_bare": found.rates["delivered"] / bare.rates["delivered"],
+        }
+
+    return measure
+
+
+def _relay_goals(least_per_s: float, bare_per_s: float, most_us: float | None) -> tuple[Goal, ...]:
+    ratio = None if most_us is None else round(most_us / BARE_US, 2)
+    return (
+        Goal("cpu_us", "µs of CPU a delivered message, gateway and Valkey", most_us),
+        Goal("gateway_us", "of them the gateway's"),
+        Goal("store_us", "of them Valkey's"),
+        Goal("cpu_to_bare", "the same, to the bare relay of the same run", ratio, digits=2),
+        Goal("per_s", "messages a second", least_per_s, most=False, digits=0),
+        Goal("per_s_to_bare", "the same, to the bare relay", round(least_per_s / bare_per_s, 2), most=False, digits=2),
+        Goal("p99_to_p50", "p99 of the delivery to its median", 3.0, digits=2),
+        Goal("p50_ms", "ms, that median"),
+        Goal("bare_us", "µs of CPU a message, the bare relay"),
+    )
+
+
+def _two_nodes(bench: Bench) -> Figures:
+    with bench.gateway() as target:
+        one = bench.chat(target, 8)
+    with bench.two_nodes() as target:
+        two = bench.chat(target, 8)
+    return {"one_us": _cost(one), "two_us": _cost(two), "two_to_one": _cost(two) / _cost(one)}
+
+
+# Connections.
+
+
+def _idle(bench: Bench) -> Figures:
+    users = bench.count(5_000)
+    with bench.gateway() as target:
+        # Issued, so that the users are registered: a first login of all registers them as well.
+        found = bench.run(target, "connect", _connect(users) | {"tokens": "api"})
+    per_login = found.service.cpu_us_per_login or 0.0
+    return {
+        "bytes": found.service.bytes_per_connection or 0.0,
+        "login_us": per_login,
+        "logins_per_s": 1e6 / per_login if per_login else 0.0,
+        "login_p99_ms": found.latencies["login"].p99_ms,
+    }
+
+
+def _many(bench: Bench) -> Figures:
+    users = bench.count(50_000)
+    command = f"gateway serve --workers {WORKERS} --connections-max {users}"
+    with bench.gateway(command, spread=True, connections=users) as target, watched(target) as answers:
+        found = bench.run(target, "50,000", _spread(_connect(users) | {"seconds": 30.0}), spread=True)
+        processes = len(target.pids()) or 1
+    online = max((answer.get("usersOnline", 0) for answer in answers), default=0)
+    sessions = max((answer.get("sessions", 0) for answer in answers), default=0)
+    idle = found.rates["idle_gateway_cpu"] + found.rates["idle_store_cpu"]
+    return {
+        "connections": found.counts["connections"],
+        "online_missing": abs(users - online) + abs(users - sessions),
+        "idle_share": idle / (os.cpu_count() or 1),
+        "idle_cores": idle,
+        "bytes": found.service.bytes_per_connection or 0.0,
+        "processes": processes,
+    }
+
+
+def _connect(users: int) -> dict[str, Any]:
+    return {"act": "connect", "users": users, "warm_s": 2.0, "seconds": 3.0}
+
+
+def _spread(keys: dict[str, Any]) -> dict[str, Any]:
+    """The keys of a run with so many connections that one process, or one address, is not enough for them."""
+    needed = -(-int(keys["users"]) // 18_000)
+    return keys | {"processes": needed, "source_addresses": max(2, needed)}
+
+
+# Under load.
+
+
+def _kick(bench: Bench) -> Figures:
+    rate = bench.most_per_s / 2
+    keys = {"act": "kick", "users": 200, "rate": rate, "drops_per_s": 20, "drops": ("kick", "ban", "expire")}
+    with bench.gateway() as target:
+        found = bench.run(target, "kick", keys | {"body_bytes": BODY_BYTES, "seconds": 2 * bench.seconds})
+    drop = found.latencies["drop"]
+    return {"p99_ms": drop.p99_ms, "p50_ms": drop.p50_ms, "drops": drop.count, "per_s": found.rates["delivered"]}
+
+
+def _lag(bench: Bench) -> Figures:
+    rate = 0.8 * bench.most_per_s
+    keys = {"act": "chat", "users": USERS, "rate": rate, "body_bytes": BODY_BYTES, "seconds": 2 * bench.seconds}
+    with bench.sampled() as (target, samples):
+        assert target.root is not None
+        os.kill(target.root, signal.SIGUSR1)
+        # The logins are paced: they are in the sample, and no part of what is promised.
+        found = bench.run(target, "lag", keys | {"connections_per_s": 100})
+        os.kill(target.root, signal.SIGUSR2)
+        lag = _read(samples)
+    return {
+        "p99_ms": lag["lag_ms_p99"],
+        "p50_ms": lag["lag_ms_p50"],
+        "own_p99_ms": lag["own_lag_ms_p99"],
+        "per_s": found.rates["delivered"],
+        "delivery_p99_ms": found.latencies["delivery"].p99_ms,
+    }
+
+
+def _read(samples: Path) -> dict[str, float]:
+    deadline = time.monotonic() + SAMPLES_S
+    while not samples.exists():
+        if time.monotonic() > deadline:
+            raise BenchFault("the sampler in the gateway has written nothing")
+        time.sleep(0.01)
+    figures: dict[str, float] = orjson.loads(samples.read_bytes())
+    return figures
+
+
+# What must not matter.
+
+
+def _growing(bench: Bench) -> Figures:
+    few, many = bench.count(1_000), bench.count(50_000)
+    costs = {}
+    for label, users in (("few", few), ("many", many)):
+        command = f"gateway serve --workers {WORKERS} --connections-max {many}"
+        keys = {"act": "chat", "users": users, "rate": 2_000, "body_bytes": BODY_BYTES, "seconds": 2 * bench.seconds}
+        with bench.gateway(command, spread=True, connections=users) as target:
+            # The first message of each user finds caches cold; as many go before in either run.
+            found = bench.run(target, f"{users:,}", _spread(keys | {"warm_s": bench.seconds}), spread=True)
+        costs[label] = _cost(found)
+    return {"few_us": costs["few"], "many_us": costs["many"], "many_to_few": costs["many"] / costs["few"]}
+
+
+def _inbox(bench: Bench) -> Figures:
+    keys = {"act": "chat", "users": INBOX_USERS, "window": INBOX_WINDOW, "body_bytes": BODY_BYTES}
+    with bench.gateway() as target:
+        found = bench.run(target, "inbox", keys | {"seconds": 4 * bench.seconds})
+    looks = [each for each in found.series if found.measured_from_s < each.t <= found.measured_to_s]
+    part = max(1, len(looks) // 5)
+    early, late = (_mean_cost(chosen) for chosen in (looks[:part], looks[-part:]))
+    return {
+        "entries": found.counts["delivered"] / INBOX_USERS,
+        "early_us": early,
+        "late_us": late,
+        "late_to_early": late / early,
+    }
+
+
+def _mean_cost(looks: list[Sample]) -> float:
+    delivered = sum(each.delivered_per_s for each in looks)
+    if not delivered:
+        raise BenchFault("nothing was delivered in a part of the run")
+    return sum((each.gateway_cpu or 0.0) + (each.store_cpu or 0.0) for each in looks) / delivered * 1e6
+
+
+def _blocklist(bench: Bench) -> Figures:
+    entries = bench.count(BLOCKED)
+    with bench.gateway() as target:
+        none = bench.chat(target, 8, users=INBOX_USERS)
+        run = bench.fill_blocklists(target, INBOX_USERS, entries)
+        listed = bench.chat(target, 8, users=INBOX_USERS, run=run)
+    return {"none_us": _cost(none), "listed_us": _cost(listed), "listed_to_none": _cost(listed) / _cost(none)}
+
+
+def _cost(found: Result) -> float:
+    if not found.service.cpu_us_per_message:
+        raise BenchFault("the CPU of a message is not known")
+    return found.service.cpu_us_per_message
+
+
+def _costs(found: Result) -> Figures:
+    service = found.service
+    return {
+        "cpu_us": _cost(found),
+        "gateway_us": service.gateway_us_per_message or 0.0,
+        "store_us": service.store_us_per_message or 0.0,
+    }
+
+
+_PINNED = "service on one core, generator on another"
+
+_ALL = (
+    Line(
+        "relay-8",
+        "A message, 8 in flight per user",
+        f"`run chat --pin --users {USERS} --window 8 --body-bytes {BODY_BYTES}`, and the same with `--peer bare`",
+        _relay_goals(33_000, BARE_WINDOW_8_PER_S, 30.0),
+        _relay(8),
+    ),
+    Line(
+        "relay-1",
+        "A message, 1 in flight per user",
+        f"`run chat --pin --users {USERS} --window 1 --body-bytes {BODY_BYTES}`, and the same with `--peer bare`",
+        _relay_goals(25_000, BARE_WINDOW_1_PER_S, None),
+        _relay(1),
+    ),
+    Line(
+        "two-nodes",
+        "Sender and recipient on different nodes",
+        f"the work of relay-8, through one node and through two on one store; {_PINNED}",
+        (
+            Goal("two_to_one", "CPU a message, two nodes to one", 1.4, digits=2),
+            Goal("one_us", "µs with one node"),
+            Goal("two_us", "µs with two"),
+        ),
+        _two_nodes,
+    ),
+    Line(
+        "idle",
+        "5,000 idle connections, and their logins",
+        "`run connect --pin --users 5000 --tokens api --warm-s 2 --seconds 3`",
+        (
+            Goal("bytes", "bytes a connection, all processes of the service", 8192, digits=0),
+            Goal("logins_per_s", "logins a second of CPU", 2_500, most=False, digits=0),
+            Goal("login_us", "µs of CPU a login, gateway and Valkey", digits=0),
+            Goal("login_p99_ms", "ms, p99 of the logins, 50 at once"),
+        ),
+        _idle,
+    ),
+    Line(
+        "kick",
+        "A kick under half load",
+        "`run kick --pin --users 200 --drops-per-s 20` at half the rate of relay-8: from the call to the end of the "
+        "client's socket",
+        (
+            Goal("p99_ms", "ms, p99", 5.0, digits=2),
+            Goal("p50_ms", "ms, median", digits=2),
+            Goal("drops", "drops", digits=0),
+            Goal("per_s", "messages a second meanwhile", digits=0),
+        ),
+        _kick,
+    ),
+    Line(
+        "many",
+        "50,000 connections over several workers",
+        f'`run connect --start "gateway serve --workers {WORKERS} …" --users 50000 --processes 3 --source-addresses 3`',
+        (
+            Goal("connections", "connections at once", 50_000, most=False, digits=0),
+            Goal("online_missing", "users and sessions that `/v4/app/stats` misses", 0, digits=0),
+            Goal("idle_share", "share of the machine's CPU while idle", 0.01, digits=4),
+            Goal("idle_cores", "the same, of one core", digits=4),
+            Goal("bytes", "bytes a connection, all processes of the service", 8192, digits=0),
+            Goal("processes", "processes, with the store", digits=0),
+        ),
+        _many,
+    ),
+    Line(
+        "lag",
+        "The event loop at 80 % load",
+        "`run chat --pin` at 0.8 of the rate of relay-8, timers of the gateway's loop watched (loadtest/sampled.py)",
+        (
+            Goal("p99_ms", "ms, p99 of how late a timer is", 20.0, digits=2),
+            Goal("p50_ms", "ms, median", digits=2),
+            Goal("own_p99_ms", "ms, p99 of what is the gateway's own doing", digits=2),
+            Goal("delivery_p99_ms", "ms, p99 of the deliveries", digits=2),
+            Goal("per_s", "messages a second meanwhile", digits=0),
+        ),
+        _lag,
+    ),
+    Line(
+        "connections",
+        "A message among 50,000 connections",
+        f"`run chat --rate 2000` with 1,000 and with 50,000 users, {WORKERS} workers each",
+        (
+            Goal("many_to_few", "CPU a message, 50,000 connections to 1,000", 1.2, digits=2),
+            Goal("few_us", "µs with 1,000"),
+            Goal("many_us", "µs with 50,000"),
+        ),
+        _growing,
+    ),
+    Line(
+        "inbox",
+        "A message to a long inbox",
+        f"`run chat --pin --users {INBOX_USERS} --window {INBOX_WINDOW}`, nobody acks: the last fifth of the run to "
+        "the first",
+        (
+            Goal("late_to_early", "CPU a message, last fifth to first", 1.2, digits=2),
+            Goal("early_us", "µs in the first fifth"),
+            Goal("late_us", "µs in the last"),
+            Goal("entries", "entries in each inbox at the end", digits=0),
+        ),
+        _inbox,
+    ),
+    Line(
+        "blocklist",
+        "A message to a user with a blocklist of 3,000",
+        f"`run chat --pin --users {INBOX_USERS} --window 8` with empty lists, and with {BLOCKED:,} others on each",
+        (
+            Goal("listed_to_none", "CPU a message, with lists to without", 1.2, digits=2),
+            Goal("none_us", "µs without"),
+            Goal("listed_us", "µs with"),
+        ),
+        _blocklist,
+    ),
+)
+
+LINES: Mapping[str, Line] = {line.name: line for line in _ALL}
