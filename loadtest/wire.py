@@ -25,7 +25,7 @@ class Wire(asyncio.Protocol):
     Attributes:
         waiting: what was said and has no answer yet, by the message's number; the crowd's.
         heard: streams of messages that arrive here; the crowd's.
-        came_us: when it was welcomed, or put into another epoch; what was sent before that is replayed, and says nothing about the way here.
+        came_us: when it was welcomed, or put into another epoch: what was sent before that is replayed here.
         repeating: whether the service said that it sends again what was not acked.
         cursor: the last push that carries a place in the inbox; the dialect's.
     """
