@@ -25,7 +25,7 @@ def peers(
     *names: str,
     rounds: int = 3,
     seconds: float = 5.0,
-    connections: int = 1000,
+    connections: int = 2000,
     install: Annotated[bool, Parameter(negative=())] = False,
     json: Path | None = None,
     write: Path | None = None,

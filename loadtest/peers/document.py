@@ -52,9 +52,9 @@ def _work(found: Found) -> str:
         f"{found.users} users in pairs write to each other, bodies of {found.body_bytes} bytes, with 8 messages of "
         "each user under way (*window 8*) or one (*window 1*). Each server has one core for itself and its Redis "
         "(Valkey, the binary that the gateway embeds); the generator is the same for all and has another core. "
-        f"{_rounds(found)} of {found.seconds:g} s each, the servers one after another, every second round "
-        "backwards, each server started afresh. Figures are medians over the rounds, with the lowest and the "
-        "highest behind them.\n\n"
+        f"{_rounds(found)} of {found.seconds:g} s each after {found.warm_s:g} s of warming up, the servers "
+        "one after another, every second round backwards, each server started afresh. Figures are medians over the "
+        "rounds, with the lowest and the highest behind them.\n\n"
         f"Machine: {_machine(found.machine)}. Absolute figures hold for it alone; the ratios are what to look at. "
         "All messages of all runs were checked: "
         + ("none was lost, doubled, out of order or at the wrong user." if not found.faults else _faults(found))
@@ -142,8 +142,8 @@ def _memory(found: Found) -> str:
     head += [f"{work}: delivery, ms, p50 / p99" for work in WORK[:2]]
     return _table(head, rows) + (
         "\n\nMemory is the growth of the resident memory of all of a server's processes while users log in who then "
-        "say nothing. Latencies are those of a closed loop at full load: they say how long a queue was, and "
-        "are no promise."
+        "say nothing; what a runtime keeps without need is counted, as an operator pays for it. Latencies are those of "
+        "a closed loop at full load: they say how long a queue was, and are no promise."
     )
 
 

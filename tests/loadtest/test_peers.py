@@ -64,6 +64,11 @@ def test_a_peer_that_does_not_exist_or_is_not_installed_is_said() -> None:
     assert (status, "no peer 'phoenix'" in output) == (2, True)
 
 
+def test_what_installs_node_is_said_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert "install the packages nodejs and npm" in peer("socketio").missing()
+
+
 def test_a_server_that_ends_at_once_is_said() -> None:
     with pytest.raises(PeerFault, match="the server did not start"), process(["true"], None) as child:
         peer_module.address(child, "the server")
