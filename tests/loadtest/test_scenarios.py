@@ -21,6 +21,9 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
         yield running
 
 
+SHORT = ("--seconds", "1", "--warm-s", "0.2")
+
+
 def timed(result: Result, name: str, least: int = 1) -> None:
     """A latency that was measured that often and makes sense."""
     latency = result.latencies[name]
@@ -30,7 +33,7 @@ def timed(result: Result, name: str, least: int = 1) -> None:
 
 
 def test_connect(tmp_path: Path, gateway: Gateway) -> None:
-    result = measured(tmp_path, "connect", "--users", "60", "--seconds", "1", *against(gateway))
+    result = measured(tmp_path, "connect", "--users", "60", *SHORT, *against(gateway))
     assert result.counts["logins"] == 60
     timed(result, "login", 60)
     assert max(sample.connections for sample in result.series) == 60
@@ -39,27 +42,24 @@ def test_connect(tmp_path: Path, gateway: Gateway) -> None:
 @pytest.mark.parametrize(
     "flags",
     [
-        ("--window", "4"),
-        ("--window", "0", "--rate", "300"),
-        ("--window", "0", "--rate", "300", "--spread", "zipf", "--refused-share", "0.1", "--ephemeral-share", "0.1"),
-        ("--window", "1", "--devices", "2"),
+        ("--window", "4", "--devices", "2"),
+        ("--rate", "300", "--spread", "zipf", "--refused-share", "0.1", "--ephemeral-share", "0.1", "--tokens", "api"),
     ],
-    ids=["closed", "open", "like-an-app", "two-devices"],
+    ids=["closed-two-devices", "open-like-an-app"],
 )
 def test_chat(tmp_path: Path, gateway: Gateway, flags: tuple[str, ...]) -> None:
-    result = measured(
-        tmp_path, "chat", "--users", "20", "--processes", "2", "--seconds", "1", *flags, *against(gateway)
-    )
+    result = measured(tmp_path, "chat", "--users", "20", "--processes", "2", *SHORT, *flags, *against(gateway))
     assert result.counts["delivered"] > 0
     timed(result, "delivery")
     timed(result, "sent")
     assert ("--refused-share" in flags) == (result.counts.get("refused", 0) > 0)
+    assert ("--rate" in flags) == (result.limit.what == "rate")
 
 
 def test_presence(tmp_path: Path, gateway: Gateway) -> None:
     result = measured(
         tmp_path,
-        *("presence", "--users", "40", "--watch", "5", "--churn-per-s", "20", "--seconds", "2"),
+        *("presence", "--users", "40", "--watch", "5", "--churn-per-s", "20", "--seconds", "2", "--warm-s", "0"),
         *against(gateway),
     )
     assert result.counts["changes"] >= 20
@@ -69,7 +69,7 @@ def test_presence(tmp_path: Path, gateway: Gateway) -> None:
 def test_kick(tmp_path: Path, gateway: Gateway) -> None:
     result = measured(
         tmp_path,
-        *("kick", "--users", "40", "--rate", "200", "--drops-per-s", "10", "--seconds", "3"),
+        *("kick", "--users", "40", "--rate", "200", "--drops-per-s", "10", "--seconds", "3", "--warm-s", "0"),
         *against(gateway),
     )
     assert result.counts["drops"] >= 15
@@ -80,20 +80,19 @@ def test_kick(tmp_path: Path, gateway: Gateway) -> None:
 
 
 def test_reconnect(tmp_path: Path) -> None:
-    result = measured(tmp_path, "reconnect", "--users", "40", "--rate", "100", "--seconds", "6", "--start", "")
-    assert result.counts["reconnects"] >= 3 * 40
-    timed(result, "reconnect", 3 * 40)
-    assert [mark.what.split()[0] for mark in result.marks if mark.what.split()[0] in ("drain", "restart", "kill")] == [
-        "drain",
-        "restart",
-        "kill",
-    ]
+    own = ("--start", "gateway serve --drain-s 0.5 --reconnect-spread-ms 200")
+    result = measured(tmp_path, "reconnect", "--users", "20", "--rate", "100", "--seconds", "1.5", *own)
+    assert result.counts["reconnects"] >= 3 * 20
+    timed(result, "reconnect", 3 * 20)
+    marks = [mark.what for mark in result.marks if mark.what in ("drain", "restart", "kill")]
+    assert marks == ["drain", "restart", "kill"]
+    assert sum(mark.what.startswith("all back") for mark in result.marks) == 3
 
 
 def test_soak(tmp_path: Path, gateway: Gateway) -> None:
     result = measured(
         tmp_path,
-        *("soak", "--users", "40", "--rate", "100", "--churn-per-s", "5", "--warm-s", "0.5", "--seconds", "4"),
+        *("soak", "--users", "40", "--rate", "100", "--churn-per-s", "5", "--warm-s", "0.2", "--seconds", "3"),
         *against(gateway),
     )
     assert result.counts["delivered"] > 0
@@ -103,10 +102,12 @@ def test_soak(tmp_path: Path, gateway: Gateway) -> None:
 def test_mixed(tmp_path: Path, gateway: Gateway) -> None:
     result = measured(
         tmp_path,
-        *("mixed", "--users", "60", "--rate", "200", "--churn-per-s", "10", "--drops-per-s", "5", "--seconds", "10"),
+        *("mixed", "--users", "60", "--rate", "200", "--churn-per-s", "10", "--drops-per-s", "10", "--seconds", "6"),
         *against(gateway),
     )
-    assert [mark.what for mark in result.marks][:2] == ["night", "morning"]
+    phases = ["night", "morning", "day", "evening", "deploy"]
+    assert [mark.what for mark in result.marks if mark.what in phases] == phases
+    assert any(mark.what == "drain" for mark in result.marks)
     timed(result, "delivery")
     timed(result, "drop")
     timed(result, "presence")
