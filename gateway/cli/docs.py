@@ -13,7 +13,7 @@ from gateway.cli.flags import sections, shown_default
 from gateway.cli.operations import operations
 from gateway.cli.proofs import proofs
 from gateway.config import Setting
-from gateway.metrics import COUNTERS
+from gateway.metrics import COUNTERS, WORKER_GAUGES
 from gateway.node import GAUGES
 from gateway.protocol import schema
 
@@ -33,6 +33,11 @@ a flag, `yes` or `no` in a variable, `true` or `false` in the file.
 _METRICS = """\
 `GET /metrics` on the admin port, in Prometheus' text format. Counters start at 0 with the process; nothing here is
 labelled with a user.
+
+With several workers (`--workers`) every series has the label `worker`, its number, and this one port answers for all of
+them; sums are for the query: `sum without (worker) (gateway_sessions)`, and of counters
+`sum without (worker) (rate(gateway_messages_relayed_total[1m]))`, which takes a worker's restart into account. A worker
+that does not answer within a second has no series but `gateway_worker_answered`, which is 0.
 """
 
 
@@ -104,6 +109,7 @@ def metrics() -> str:
         "| metric | now |",
         "| --- | --- |",
         *(f"| `gateway_{name}` | {_cell(text)} |" for name, text in GAUGES.items()),
+        *(f"| `gateway_{name}{{worker}}` | {_cell(text)} |" for name, text in WORKER_GAUGES.items()),
         "",
     ]
     return "\n".join(lines)

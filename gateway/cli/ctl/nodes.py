@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import re
+import time
 from typing import Annotated, Any
 
 import orjson
@@ -14,8 +16,15 @@ from gateway.cli.ctl.over import SETTINGS, Desk, Json, perform
 from gateway.cli.ctl.report import Report, lines, table
 from gateway.cli.failure import FAILED, Failed
 from gateway.cli.flags import Given, with_settings
+from gateway.services.control import Control
 from gateway.services.errors import Refused
 from gateway.services.settings import FIELDS
+
+EMPTY_LOOK_S = 0.2
+"""How often a draining worker is looked at, before the next one is drained."""
+
+EMPTY_SLACK_S = 5.0
+"""How much longer than drain_s it is waited for."""
 
 _WORDS = {"on": True, "yes": True, "off": False, "no": False}
 
@@ -43,13 +52,16 @@ def nodes(given: Given, /, *, json: Json = False) -> int:
 
 @with_settings(*SETTINGS)
 def drain(given: Given, node: str, /, *, json: Json = False) -> int:
-    """Send a node's clients away and let it take no new ones."""
+    """Send a node's clients away and let it take no new ones.
+
+    Where NODE is what several workers are named after (web for web-0, web-1 and so on), one after another.
+    """
     return _ask(given, node, json, "drain")
 
 
 @with_settings(*SETTINGS)
 def resume(given: Given, node: str, /, *, json: Json = False) -> int:
-    """Let a drained node take clients again."""
+    """Let a drained node, or all workers that are named after it, take clients again."""
     return _ask(given, node, json, "resume")
 
 
@@ -57,7 +69,11 @@ def _ask(given: Given, node: str, as_json: bool, verb: str) -> int:
     async def act(desk: Desk) -> Report:
         control = desk.services.control
         try:
-            answered = await (control.drain(node) if verb == "drain" else control.resume(node))
+            answered: list[str] = []
+            for each in await _members(control, node):
+                if answered and verb == "drain":
+                    await _emptied(control, answered[-1], desk.config.drain_s + EMPTY_SLACK_S)
+                answered += await (control.drain(each) if verb == "drain" else control.resume(each))
         except Refused as error:
             raise Failed(f"{error.reason}; gateway ctl nodes lists them", status=FAILED) from error
         told = "drains" if verb == "drain" else "takes clients again"
@@ -65,6 +81,24 @@ def _ask(given: Given, node: str, as_json: bool, verb: str) -> int:
         return lines({"nodes": answered}, said, succeeded=bool(answered))
 
     return perform(given, (), as_json, act)
+
+
+async def _members(control: Control, node: str) -> list[str]:
+    """The workers that are named after a node; itself where there are none, or it is one node."""
+    live = {each.node: each.incarnation for each in await control.nodes()}
+    if node in live or node in live.values():
+        return [node]
+    return sorted(each for each in live if re.fullmatch(re.escape(node) + r"-\d+", each)) or [node]
+
+
+async def _emptied(control: Control, incarnation: str, wait_s: float) -> None:
+    """Waits until a draining node has sent its clients away, for so long at most."""
+    deadline = time.monotonic() + wait_s
+    while time.monotonic() < deadline:
+        found = next((each for each in await control.nodes() if each.incarnation == incarnation), None)
+        if found is None or (found.answered and not found.sessions):
+            return
+        await asyncio.sleep(EMPTY_LOOK_S)
 
 
 @with_settings(*SETTINGS)

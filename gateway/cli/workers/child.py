@@ -17,7 +17,7 @@ from gateway import log as logging
 from gateway.cli.app import unforeseen
 from gateway.cli.failure import explained
 from gateway.cli.running import ports, settle_garbage, started, stopped
-from gateway.cli.serve import GARBAGE
+from gateway.cli.serve import GARBAGE, check_tls
 from gateway.cli.signals import Signals, first_of
 from gateway.cli.workers.channel import Channel, Message
 from gateway.cli.workers.spec import Spec
@@ -65,6 +65,8 @@ class Child:
 
     async def _serve(self) -> int:
         spec = self._spec
+        # The files may be others than when the supervisor looked.
+        check_tls(spec.config)
         of_all = self._of_all if spec.index == 0 else None
         starting = asyncio.ensure_future(started(spec.config, spec.credentials, spec.url, of_all))
         await first_of(starting, self._signals.first)
