@@ -102,7 +102,7 @@ class Crowd:
 
     def ended(self, user: User, code: int | None, reason: bytes) -> None:
         """A user's socket is gone: the close code, minus the status of a refused handshake, or None."""
-        if user.wanted and code is not None and code > 0:
+        if user.wanted and (code is None or code > 0):
             self.failed(f"{user.name} was cut off: {code} {reason.decode(errors='replace')}".rstrip())
 
     def said_else(self, user: User, payload: bytes) -> None:
