@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
-import signal
 import statistics
 import subprocess
 import sys
@@ -25,12 +23,13 @@ from pathlib import Path
 import orjson
 import uvloop
 
-from gateway.cli import record
 from gateway.client import Banned, Client
 from gateway.config import Credentials
-from loadtest.figures import SAMPLES, Service, pin, service
 from loadtest.http import Caller, request
 from loadtest.machine import pinned
+from loadtest.peers.peer import process
+from loadtest.sampled import Samples, sampled
+from loadtest.target import Target
 
 CONNECTIONS = 50
 LISTED = 1000
@@ -49,30 +48,19 @@ def issuing(number: int) -> bytes:
 
 
 @contextmanager
-def bare(core: int | None) -> Iterator[tuple[Service, int]]:
+def bare(core: int | None) -> Iterator[tuple[Target, int]]:
     """Starts the bare route; gives its port."""
-    process = subprocess.Popen([sys.executable, "-m", "loadtest.bare_api"], stdout=subprocess.PIPE, text=True)
-    try:
-        assert process.stdout is not None
-        port = int(process.stdout.readline())
-        if core is not None:
-            pin(process.pid, core)
-        yield Service("", Path(), {"gateway": process.pid}, Credentials("bare", "0" * 32)), port
-    finally:
-        process.terminate()
-        process.wait(30)
+    with process([sys.executable, "-m", "loadtest.bare_api"], core) as child:
+        assert child.stdout is not None
+        port = int(child.stdout.readline())
+        yield Target("", credentials=Credentials("bare", "0" * 32), known={"gateway": child.pid}), port
 
 
 @contextmanager
-def gateway(core: int | None, *, rate_limits: bool = False) -> Iterator[tuple[Service, int]]:
+def gateway(core: int | None, *, rate_limits: bool = False) -> Iterator[tuple[Target, Samples, int]]:
     """Starts a gateway; gives its admin port."""
-    with service(core, "--rate-limits" if rate_limits else "--no-rate-limits", sampled=True) as running:
-        deadline = time.monotonic() + 10
-        while (kept := record.read(running.data_dir)) is None or kept.admin is None:
-            if time.monotonic() > deadline:
-                raise SystemExit("the gateway leaves no record of its ports")
-            time.sleep(0.01)
-        yield running, int(kept.admin.rpartition(":")[2])
+    with sampled(core, "--rate-limits" if rate_limits else "--no-rate-limits") as (target, samples):
+        yield target, samples, int(target.api.rpartition(":")[2])
 
 
 @asynccontextmanager
@@ -86,7 +74,7 @@ async def calling(port: int, count: int = CONNECTIONS) -> AsyncIterator[list[Cal
             caller.close()
 
 
-async def throughput(service: Service, port: int, body: Body, seconds: float) -> dict[str, float]:
+async def throughput(target: Target, port: int, body: Body, seconds: float) -> dict[str, float]:
     """All connections call as fast as they are answered."""
     count = 0
     running = True
@@ -94,7 +82,7 @@ async def throughput(service: Service, port: int, body: Body, seconds: float) ->
     async def keep_calling(caller: Caller) -> None:
         nonlocal count
         while running:
-            status, answer = await caller.ask(request(ISSUE, body(count), service.credentials))
+            status, answer = await caller.ask(request(ISSUE, body(count), target.signer))
             if status != 200:
                 raise SystemExit(f"{ISSUE} answered {status}: {answer.decode()}")
             count += 1
@@ -102,10 +90,10 @@ async def throughput(service: Service, port: int, body: Body, seconds: float) ->
     async with calling(port) as callers:
         tasks = [asyncio.create_task(keep_calling(caller)) for caller in callers]
         await asyncio.sleep(0.5)
-        cpu, own, counted, started = service.cpu_s(), time.process_time(), count, time.perf_counter()
+        cpu, own, counted, started = target.cpu_s(), time.process_time(), count, time.perf_counter()
         await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         took, counted = time.perf_counter() - started, count - counted
-        after, own = service.cpu_s(), time.process_time() - own
+        after, own = target.cpu_s(), time.process_time() - own
         running = False
         await asyncio.gather(*tasks)
     return {"calls_per_s": counted / took, **_cpu_per_call(cpu, after, counted), "generator_cpu_share": own / took}
@@ -116,30 +104,28 @@ def _cpu_per_call(before: dict[str, float], after: dict[str, float], count: int)
     return used | {"cpu_us_per_call": sum(used.values())}
 
 
-async def paced(service: Service, port: int, seconds: float) -> dict[str, float]:
+async def paced(target: Target, port: int, seconds: float) -> dict[str, float]:
     """One connection calls at a rate that the limits allow."""
     async with calling(port, 1) as (caller,):
         loop = asyncio.get_running_loop()
-        cpu, started = service.cpu_s(), loop.time()
+        cpu, started = target.cpu_s(), loop.time()
         count = int(seconds * PACED_PER_S)
         for index in range(count):
             await asyncio.sleep(started + index / PACED_PER_S - loop.time())
-            await caller.call(ISSUE, {"userId": "paced", "name": "P"}, service.credentials)
-        return _cpu_per_call(cpu, service.cpu_s(), count)
+            await caller.call(ISSUE, {"userId": "paced", "name": "P"}, target.signer)
+        return _cpu_per_call(cpu, target.cpu_s(), count)
 
 
-async def listing(service: Service, port: int) -> dict[str, float]:
+async def listing(target: Target, port: int) -> dict[str, float]:
     """Pages of 1,000 blocked users, one call after another."""
     took: list[float] = []
     async with calling(port, 1) as (caller,):
         for start in range(0, LISTED, 20):
             targets = [f"blocked-user-{index}" for index in range(start, start + 20)]
-            await caller.call(
-                "/v4/user/blocklist/add", {"userId": "lister", "targetUserIds": targets}, service.credentials
-            )
+            await caller.call("/v4/user/blocklist/add", {"userId": "lister", "targetUserIds": targets}, target.signer)
         for _ in range(PAGES):
             started = time.perf_counter()
-            answer = await caller.call("/v4/user/blocklist/get", {"userId": "lister"}, service.credentials)
+            answer = await caller.call("/v4/user/blocklist/get", {"userId": "lister"}, target.signer)
             took.append((time.perf_counter() - started) * 1000)
             result = answer["result"]
             assert isinstance(result, dict)
@@ -147,22 +133,22 @@ async def listing(service: Service, port: int) -> dict[str, float]:
     return {"page_ms_min": min(took), "page_ms_p50": statistics.median(took), "page_ms_max": max(took)}
 
 
-async def banning(service: Service, port: int, runs: int) -> dict[str, float]:
+async def banning(target: Target, port: int, runs: int) -> dict[str, float]:
     """A ban of 20 users who are connected: to the answer, and until the last one's app knows."""
     answered_ms: list[float] = []
     ended_ms: list[float] = []
     users = [f"banned-{index}" for index in range(BANNED)]
     async with calling(port, 1) as (caller,):
         for _ in range(runs):
-            clients = [Client(service.url, service.token(user)) for user in users]
+            clients = [Client(target.url, target.token(user)) for user in users]
             await asyncio.gather(*(client.connect() for client in clients))
             ends = [asyncio.create_task(_banned(client)) for client in clients]
             started = time.perf_counter()
-            await caller.call("/v4/user/ban", {"userIds": users, "durationMinutes": 5}, service.credentials)
+            await caller.call("/v4/user/ban", {"userIds": users, "durationMinutes": 5}, target.signer)
             answered_ms.append((time.perf_counter() - started) * 1000)
             ended_ms.append((max(await asyncio.wait_for(asyncio.gather(*ends), 5)) - started) * 1000)
             await asyncio.gather(*(client.close() for client in clients))
-            await caller.call("/v4/user/unban", {"userIds": users}, service.credentials)
+            await caller.call("/v4/user/unban", {"userIds": users}, target.signer)
     return {
         "answered_ms_min": min(answered_ms),
         "answered_ms_p50": statistics.median(answered_ms),
@@ -178,48 +164,48 @@ async def _banned(client: Client) -> float:
     return time.perf_counter()
 
 
-async def noticed(service: Service, load: Callable[[], AsyncIterator[None]] | None, seconds: float) -> dict[str, float]:
+async def noticed(
+    target: Target, samples: Samples, load: Callable[[], AsyncIterator[None]] | None, seconds: float
+) -> dict[str, float]:
     """What a probing client measures meanwhile, and the sampler in the node's event loop."""
-    arguments = [sys.executable, "-m", "loadtest.probe", service.url, service.token("probe"), "probe"]
-    process = await asyncio.create_subprocess_exec(*arguments, stdout=subprocess.PIPE)
-    assert process.stdout is not None
-    await process.stdout.readline()
-    samples = service.data_dir / SAMPLES
-    samples.unlink(missing_ok=True)
-    os.kill(service.pids["gateway"], signal.SIGUSR1)
+    arguments = [sys.executable, "-m", "loadtest.probe", target.url, target.token("probe"), "probe"]
+    probing = await asyncio.create_subprocess_exec(*arguments, stdout=subprocess.PIPE)
+    assert probing.stdout is not None
+    await probing.stdout.readline()
+    samples.begin()
     if load is None:
         await asyncio.sleep(seconds)
     else:
         async for _ in load():
             pass
-    os.kill(service.pids["gateway"], signal.SIGUSR2)
-    process.terminate()
-    figures = dict(orjson.loads(await process.stdout.readline()))
-    deadline = time.monotonic() + 5
-    while not samples.exists() and time.monotonic() < deadline:
-        await asyncio.sleep(0.01)
-    return figures | dict(orjson.loads(samples.read_bytes()))
+    lag = await asyncio.to_thread(samples.end)
+    probing.terminate()
+    seen = dict(orjson.loads(await probing.stdout.readline()))
+    await probing.wait()
+    return seen | lag
 
 
-async def measure(service: Service, port: int, options: argparse.Namespace) -> dict[str, dict[str, float]]:
+async def measure(
+    target: Target, samples: Samples, port: int, options: argparse.Namespace
+) -> dict[str, dict[str, float]]:
     """Everything but what the limits cost."""
 
     async def issue() -> AsyncIterator[None]:
-        await throughput(service, port, issuing, options.seconds)
+        await throughput(target, port, issuing, options.seconds)
         yield
 
     async def lists() -> AsyncIterator[None]:
         started = time.monotonic()
         while time.monotonic() - started < options.seconds:
-            await listing(service, port)
+            await listing(target, port)
             yield
 
     return {
-        "blocklist page of 1,000": await listing(service, port),
-        "ban of 20 users with live sockets": await banning(service, port, 5 * options.runs),
-        "probe, no load": await noticed(service, None, options.seconds),
-        "probe, tokens issued over 50 connections": await noticed(service, issue, options.seconds),
-        "probe, pages of 1,000 listed": await noticed(service, lists, options.seconds),
+        "blocklist page of 1,000": await listing(target, port),
+        "ban of 20 users with live sockets": await banning(target, port, 5 * options.runs),
+        "probe, no load": await noticed(target, samples, None, options.seconds),
+        "probe, tokens issued over 50 connections": await noticed(target, samples, issue, options.seconds),
+        "probe, pages of 1,000 listed": await noticed(target, samples, lists, options.seconds),
     }
 
 
@@ -232,21 +218,21 @@ def main() -> None:
     options = parser.parse_args()
     core = pinned()
     figures: dict[str, dict[str, float]] = {}
-    with bare(core) as limit, gateway(core) as running:
+    with bare(core) as limit, gateway(core) as (running, samples, port):
         # In turns, so that a noisy neighbour is one for both.
         runs = [
             (
                 uvloop.run(throughput(*limit, issuing, options.seconds)),
-                uvloop.run(throughput(*running, issuing, options.seconds)),
+                uvloop.run(throughput(running, port, issuing, options.seconds)),
             )
             for _ in range(options.runs)
         ]
         figures["bare route"] = _best([constant for constant, _ in runs])
         figures["issue token"] = _best([issued for _, issued in runs])
-        figures |= uvloop.run(measure(*running, options))
-        unlimited = uvloop.run(paced(*running, options.seconds))
-    with gateway(core, rate_limits=True) as running:
-        limited = uvloop.run(paced(*running, options.seconds))
+        figures |= uvloop.run(measure(running, samples, port, options))
+        unlimited = uvloop.run(paced(running, port, options.seconds))
+    with gateway(core, rate_limits=True) as (running, _, port):
+        limited = uvloop.run(paced(running, port, options.seconds))
     figures["ratios"] = {
         "issued_to_bare_calls_per_s": max(issued["calls_per_s"] / constant["calls_per_s"] for constant, issued in runs),
         "issued_to_bare_cpu": figures["issue token"]["cpu_us_per_call"] / figures["bare route"]["cpu_us_per_call"],

@@ -5,12 +5,10 @@ from __future__ import annotations
 import asyncio
 import secrets
 import shutil
-import sys
 import tempfile
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from pathlib import Path
 from typing import Any
 
 import uvloop
@@ -124,14 +122,6 @@ class Bench:
                 first.also = [second.address]
                 first.known = {f"second-{label}": pid for label, pid in second.pids().items()}
                 yield first
-
-    @contextmanager
-    def sampled(self) -> Iterator[tuple[Target, Path]]:
-        """A gateway whose event loop is watched, and the file of what was seen (loadtest/sampled.py)."""
-        with tempfile.TemporaryDirectory(prefix="gateway-budget-") as directory:
-            samples = Path(directory) / "samples.json"
-            with self.gateway(f"{sys.executable} -m loadtest.sampled {samples} serve") as target:
-                yield target, samples
 
     def fill_blocklists(self, target: Target, users: int, entries: int) -> str:
         """Gives each user of a run that is to come a blocklist of so many others.

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import os
-import signal
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
-
-import orjson
 
 from loadtest.bench import BODY_BYTES, USERS, Bench, BenchFault, watched
 from loadtest.result import Result, Sample
+from loadtest.sampled import sampled
 
 WORKERS = 3
 """As many as 50,000 connections need where a process may have 20,000 file descriptors."""
@@ -21,8 +17,6 @@ WORKERS = 3
 BLOCKED, INBOX_USERS, INBOX_WINDOW = 3_000, 20, 16
 BARE_US, BARE_WINDOW_1_PER_S, BARE_WINDOW_8_PER_S = 14.5, 47_000, 70_000
 """What the bare relay did on the machine that the budget was written for: what makes its limits ratios."""
-
-SAMPLES_S = 10.0
 
 Figures = dict[str, float]
 
@@ -178,13 +172,11 @@ def _kick(bench: Bench) -> Figures:
 def _lag(bench: Bench) -> Figures:
     rate = 0.8 * bench.most_per_s
     keys = {"act": "chat", "users": USERS, "rate": rate, "body_bytes": BODY_BYTES, "seconds": 2 * bench.seconds}
-    with bench.sampled() as (target, samples):
-        assert target.root is not None
-        os.kill(target.root, signal.SIGUSR1)
+    with sampled(bench.placement.service) as (target, samples):
+        samples.begin()
         # The logins are paced: they are in the sample, and no part of what is promised.
         found = bench.run(target, "lag", keys | {"connections_per_s": 100})
-        os.kill(target.root, signal.SIGUSR2)
-        lag = _read(samples)
+        lag = samples.end()
     return {
         "p99_ms": lag["lag_ms_p99"],
         "p50_ms": lag["lag_ms_p50"],
@@ -192,16 +184,6 @@ def _lag(bench: Bench) -> Figures:
         "per_s": found.rates["delivered"],
         "delivery_p99_ms": found.latencies["delivery"].p99_ms,
     }
-
-
-def _read(samples: Path) -> dict[str, float]:
-    deadline = time.monotonic() + SAMPLES_S
-    while not samples.exists():
-        if time.monotonic() > deadline:
-            raise BenchFault("the sampler in the gateway has written nothing")
-        time.sleep(0.01)
-    figures: dict[str, float] = orjson.loads(samples.read_bytes())
-    return figures
 
 
 # What must not matter.

@@ -9,18 +9,69 @@ shows in its thread's CPU time: a timer is never later *by our own doing* than t
 from __future__ import annotations
 
 import asyncio
+import os
+import shlex
 import signal
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import orjson
 
-from gateway.cli.app import run
-from gateway.node import Node
 from loadtest.probe import spread
+from loadtest.target import Target, TargetFault, started
 
 GAP_S = 0.002
+WRITTEN_S = 10.0
+
+
+class Samples:
+    """What the sampler in a gateway that was started for it sees."""
+
+    def __init__(self, target: Target, file: Path) -> None:
+        self._target, self._file = target, file
+
+    def begin(self) -> None:
+        """Samples from now on."""
+        self._file.unlink(missing_ok=True)
+        self._tell(signal.SIGUSR1)
+
+    def end(self) -> dict[str, float]:
+        """``lag_ms`` and ``own_lag_ms``, of each ``_p50``, ``_p99`` and ``_max``, since ``begin``; blocks for moments.
+
+        Raises:
+            TargetFault: the sampler does not write.
+        """
+        self._tell(signal.SIGUSR2)
+        deadline = time.monotonic() + WRITTEN_S
+        while not self._file.exists():
+            if time.monotonic() > deadline:
+                raise TargetFault("the sampler in the gateway has written nothing")
+            time.sleep(0.01)
+        figures: dict[str, float] = orjson.loads(self._file.read_bytes())
+        return figures
+
+    def _tell(self, what: signal.Signals) -> None:
+        assert self._target.root is not None
+        os.kill(self._target.root, what)
+
+
+@contextmanager
+def sampled(core: int | None, *flags: str) -> Iterator[tuple[Target, Samples]]:
+    """Starts a gateway with a sampler in its event loop.
+
+    Args:
+        core: where it and its store run; None = anywhere.
+        flags: of ``serve``, further ones.
+    """
+    with tempfile.TemporaryDirectory(prefix="gateway-sampled-") as directory:
+        file = Path(directory) / "samples.json"
+        command = [sys.executable, "-m", "loadtest.sampled", str(file), "serve", *flags]
+        with started(shlex.join(command), core) as target:
+            yield target, Samples(target, file)
 
 
 class _Sampler:
@@ -56,6 +107,9 @@ class _Sampler:
 
 def main() -> None:
     """Runs the command line with it."""
+    from gateway.cli.app import run
+    from gateway.node import Node
+
     file, start = Path(sys.argv[1]), Node.start
 
     async def sampled(node: Node) -> None:

@@ -4,7 +4,8 @@
 
 Starts a gateway of its own on one core; the clients share a process on another. Pairs of them send each other stored
 messages, each as fast as `sent` comes; every message is handed to a handler and acknowledged. CPU per message is the
-clients' process's, for sending and receiving together. Raw sockets that do the same by hand are in figures.py.
+clients' process's, for sending and receiving together. Raw sockets that do
+the same are `python -m loadtest run chat`.
 """
 
 from __future__ import annotations
@@ -20,13 +21,13 @@ import orjson
 import uvloop
 
 from gateway.client import Client, Message
-from loadtest.figures import Service, service
 from loadtest.machine import pinned
+from loadtest.target import Target, started
 
 DRAIN_S = 30.0
 
 
-async def measure(service: Service, count: int, seconds: float, in_flight: int) -> dict[str, float]:
+async def measure(target: Target, count: int, seconds: float, in_flight: int) -> dict[str, float]:
     """Clients in pairs.
 
     Args:
@@ -37,7 +38,7 @@ async def measure(service: Service, count: int, seconds: float, in_flight: int) 
     sent: Counter[str] = Counter()
     got: Counter[str] = Counter()
     before = _resident_bytes()
-    clients = [Client(service.url, service.token(name), device="load", in_flight=in_flight) for name in names]
+    clients = [Client(target.url, target.token(name), device="load", in_flight=in_flight) for name in names]
 
     def received(message: Message) -> None:
         got[message.sender] += 1
@@ -89,7 +90,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.clients < 2 or options.clients % 2:
         parser.error("--clients: an even number")
-    with service(pinned()) as running:
+    with started("", pinned()) as running:
         figures = uvloop.run(measure(running, options.clients, options.seconds, options.in_flight))
     for name, value in figures.items():
         print(f"  {name:30} {value:12,.2f}")

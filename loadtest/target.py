@@ -93,11 +93,20 @@ class Target:
         """Resident memory, by process."""
         return {name: size for name, pid in self.pids().items() if (size := sampling.resident_bytes(pid)) is not None}
 
-    def token(self, user: str) -> str:
-        """A token signed with the app's secret, as an app server would."""
+    @property
+    def signer(self) -> Credentials:
+        """Its credentials.
+
+        Raises:
+            TargetFault: they are not known.
+        """
         if self.credentials is None:
             raise TargetFault("the credentials of the target are not known: give --data-dir, or --app-key --app-secret")
-        return users.signed(self.credentials, user)
+        return self.credentials
+
+    def token(self, user: str) -> str:
+        """A token signed with the app's secret, as an app server would; raises as ``signer``."""
+        return users.signed(self.signer, user)
 
     def restart(self, stop: signal.Signals = signal.SIGTERM) -> None:
         """Stops it and starts it again on the same ports; blocks.
