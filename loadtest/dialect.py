@@ -88,7 +88,7 @@ class GatewayDialect:
             wire.crowd.sent(wire, int(payload[21:29]), online=b'"online":true' in payload)
         elif kind == b"welc":
             said = orjson.loads(payload)
-            if not said["recovered"]:
+            if not said.get("recovered", True):
                 self._from(wire, said["cursor"])
             wire.user.since[wire.device] = wire.user.since[wire.device] or said["cursor"]
             wire.crowd.welcomed(wire)

@@ -16,7 +16,7 @@ BEHIND_US = 5_000_000
 class Pulse:
     """Sends what is due every few ms; each message bears the time at which it was to go out.
 
-    Counts ``left_out``: messages of users who are away, who have too many without an answer, or that are too late.
+    Counts ``left_out``: messages of users who were cut off, who have too many without an answer, or that are too late.
     """
 
     def __init__(self, crowd: Crowd) -> None:
@@ -51,8 +51,13 @@ class Pulse:
         while self._next <= now:
             at = int(self._next)
             self._next += self._gap
-            wire = order[self._place].wires[0]
-            self._place = (self._place + 1) % users
+            # Who went on purpose is passed over: the others say as much as was asked for.
+            for _ in range(users):
+                user = order[self._place]
+                self._place = (self._place + 1) % users
+                if user.wanted:
+                    break
+            wire = user.wires[0]
             if wire is not None and wire.welcomed and len(wire.waiting) < most:
                 crowd.say(wire, at)
             else:
