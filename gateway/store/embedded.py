@@ -285,15 +285,15 @@ def _words(name: str, value: str) -> list[str]:
     return value.split() if name == "client-output-buffer-limit" else [value]
 
 
-def end_with_parent() -> Callable[[], None] | None:
-    """What the child does first so that it gets SIGTERM, and so flushes and ends, when the gateway is killed."""
+def end_with_parent(number: signal.Signals = signal.SIGTERM) -> Callable[[], None] | None:
+    """What the child does first so that it gets this signal (a store flushes and ends) when the gateway is killed."""
     if sys.platform != "linux":
         return None
     prctl = ctypes.CDLL(None, use_errno=True).prctl
     parent = os.getpid()
 
     def ask() -> None:
-        prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+        prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0)
         if os.getppid() != parent:  # it was killed before the call above
             os._exit(1)
 

@@ -1,6 +1,6 @@
 """The loss counter: apps on two nodes write to each other while everything is broken around them, and nothing is lost.
 
-    python -m tests.faults.chaos --seed N --seconds S [--devices 200]
+    python -m tests.faults.chaos --seed N --seconds S [--devices 200] [--workers 2]
 
 One seed is one plan of faults (tests/faults/lanes.py). At the end everything is mended, every app gets what it is owed,
 and the ledger is judged (tests/faults/verdict.py). Exits with 1, and the story of the first faulty message, when a
@@ -92,12 +92,13 @@ class Report:
         return "\n".join(lines)
 
 
-async def run(seed: int, seconds: float, devices: int, every_s: float) -> Report:
+async def run(seed: int, seconds: float, devices: int, every_s: float, workers: int = 1) -> Report:
     """One run.
 
     Args:
         devices: how many apps there are; every fifth belongs to the user of the one before it.
         every_s: the mean time between two messages of one app.
+        workers: of each node.
     """
     started = time.monotonic()
     names = device_names(devices)
@@ -106,7 +107,7 @@ async def run(seed: int, seconds: float, devices: int, every_s: float) -> Report
         owned.setdefault(owner(name), []).append(name)
     ledger = Ledger(owned)
     with _hasty():
-        async with running_world(seed) as world:
+        async with running_world(seed, workers) as world:
             apps = _apps(world, ledger, names, list(owned), seed, every_s)
             async with _running(apps):
                 await _until(lambda: all(app.live for app in apps), "everybody is there")
@@ -269,10 +270,11 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60.0, help="how long faults are injected")
     parser.add_argument("--devices", type=int, default=200, help="apps; every fifth is a user's second one")
     parser.add_argument("--every", type=float, default=1.0, help="mean seconds between two messages of an app")
+    parser.add_argument("--workers", type=int, default=1, help="workers of each of the two nodes")
     given = parser.parse_args()
     # Every break is a warning to an app; here they are the point.
     logging.getLogger("gateway.client").setLevel(logging.ERROR)
-    report = uvloop.run(run(given.seed, given.seconds, given.devices, given.every))
+    report = uvloop.run(run(given.seed, given.seconds, given.devices, given.every, given.workers))
     print(report, flush=True)
     sys.exit(0 if report.good else 1)
 

@@ -87,6 +87,8 @@ class NodeFaults:
         self._life = world.lives[name]
         self._ledger = ledger
         self.acts: list[Act] = [self.kill, self.freeze, self.restart]
+        if self._life.workers > 1:
+            self.acts += [self.kill_worker] * 3
 
     async def kill(self, chance: random.Random) -> None:
         away_s = chance.uniform(0.2, 1.5 * LEASE_S)
@@ -98,10 +100,14 @@ class NodeFaults:
     async def freeze(self, chance: random.Random) -> None:
         frozen_s = chance.uniform(1.1, 2.0) * LEASE_S
         self._ledger.fault("node frozen", f"{self._life.name}, for {frozen_s:.1f} s")
-        self._life.freeze()
+        self._life.freeze(chance)
         await asyncio.sleep(frozen_s)
         self._life.thaw()
         self._ledger.note("", f"node {self._life.name} thaws")
+
+    async def kill_worker(self, chance: random.Random) -> None:
+        self._ledger.fault("worker killed", f"of node {self._life.name}")
+        self._life.kill_worker(chance)
 
     async def restart(self, chance: random.Random) -> None:
         self._ledger.fault("node restarted", self._life.name)

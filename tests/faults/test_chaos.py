@@ -12,3 +12,12 @@ async def test_nothing_is_lost_while_everything_breaks() -> None:
     kinds = " ".join(report.ledger.faults)
     for broken in ("node", "store", "links", "ban", "kick", "block", "tokens", "app"):
         assert broken in kinds, str(report)
+
+
+async def test_nothing_is_lost_while_workers_are_replaced() -> None:
+    # The same of two nodes of two workers each, which are killed and frozen one by one as well.
+    report = await run(seed=3, seconds=12.0, devices=20, every_s=0.5, workers=2)
+    assert report.good, str(report)
+    outcomes = [sending.outcome for sending in report.ledger.sendings.values()]
+    assert outcomes.count("sent") > 50, str(report)
+    assert report.ledger.faults["worker killed"], str(report)

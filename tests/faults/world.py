@@ -13,8 +13,9 @@ import re
 import signal
 import sys
 import tempfile
+from collections import defaultdict
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -55,10 +56,15 @@ BRISK: dict[str, Any] = {
 
 
 class Life:
-    """One node, as `gateway serve` runs it: a process that is started again under the same name and ports each time."""
+    """One node, as `gateway serve` runs it: a process that is started again under the same name and ports each time.
 
-    def __init__(self, name: str, store_url: str, directory: Path) -> None:
+    With several workers it is as many nodes behind one port, and its supervisor is that process.
+    """
+
+    def __init__(self, name: str, store_url: str, directory: Path, workers: int = 1) -> None:
         self.name = name
+        self.workers = workers
+        self._frozen: int | None = None
         self.port, self.admin_port = free_ports(2)
         self._log = directory / "log"
         self._process: asyncio.subprocess.Process | None = None
@@ -66,6 +72,7 @@ class Life:
         settings: dict[str, Any] = {
             "redis_url": store_url,
             "node_id": name,
+            "workers": workers,
             "client_host": "127.0.0.1",
             "client_port": self.port,
             "admin_port": self.admin_port,
@@ -131,14 +138,34 @@ class Life:
             return True
         return False
 
-    def freeze(self) -> None:
-        """It stands still; its sockets stay open."""
-        if self._process is not None:
-            self._process.send_signal(signal.SIGSTOP)
+    def freeze(self, chance: random.Random) -> None:
+        """It, or one of its workers, stands still; its sockets stay open."""
+        self._frozen = self._one(chance)
+        self._signal(self._frozen, signal.SIGSTOP)
 
     def thaw(self) -> None:
-        if self._process is not None:
-            self._process.send_signal(signal.SIGCONT)
+        self._signal(self._frozen, signal.SIGCONT)
+
+    def kill_worker(self, chance: random.Random) -> None:
+        """One of its workers ends without a goodbye; its supervisor starts it again."""
+        self._signal(self._one(chance), signal.SIGKILL)
+
+    def _one(self, chance: random.Random) -> int | None:
+        """The process, or one of its workers; None where none runs."""
+        if self._process is None:
+            return None
+        pid = self._process.pid
+        if self.workers == 1:
+            return pid
+        running = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        return int(chance.choice(running)) if running else None
+
+    @staticmethod
+    def _signal(pid: int | None, number: signal.Signals) -> None:
+        if pid is not None:
+            # It may have ended by itself meanwhile.
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
 
     async def kill(self) -> None:
         """It ends without a goodbye."""
@@ -158,11 +185,13 @@ class Life:
                 await _end(process)
 
     async def gauges(self) -> dict[str, float]:
-        """What its /metrics says: every line without a label."""
+        """What its /metrics says: every line without a label, or the sum over its workers."""
         async with httpx.AsyncClient() as http:
             answer = await http.get(f"http://127.0.0.1:{self.admin_port}/metrics", timeout=10)
-        pairs = re.findall(r"^gateway_(\w+) (\S+)$", answer.text, re.MULTILINE)
-        return {name: float(value) for name, value in pairs}
+        sums: dict[str, float] = defaultdict(float)
+        for name, value in re.findall(r'^gateway_(\w+)(?:\{worker="\d+"\})? (\S+)$', answer.text, re.MULTILINE):
+            sums[name] += float(value)
+        return sums
 
     def log(self) -> str:
         """What all its processes have written."""
@@ -251,14 +280,14 @@ class World:
 
 
 @asynccontextmanager
-async def running_world(seed: int) -> AsyncIterator[World]:
-    """A whole deployment, up; all of it is gone at the end whatever happened."""
+async def running_world(seed: int, workers: int = 1) -> AsyncIterator[World]:
+    """A whole deployment, up, with so many workers a node; all of it is gone at the end whatever happened."""
     async with AsyncExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="gwc-")))
         server = await asyncio.to_thread(_valkey)
         stack.callback(server.stop)
         store_links = {name: await stack.enter_async_context(Proxy(server.url)) for name in NODES}
-        lives = {name: Life(name, store_links[name].url, directory / name) for name in NODES}
+        lives = {name: Life(name, store_links[name].url, directory / name, workers) for name in NODES}
         client_links = {
             name: await stack.enter_async_context(Proxy(f"ws://127.0.0.1:{lives[name].port}")) for name in NODES
         }

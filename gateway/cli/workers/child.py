@@ -30,7 +30,8 @@ SIBLINGS_WAIT_S = 2.0
 """How long a scrape waits for the supervisor's word of the other workers; it waits less for each of them."""
 
 ORPHAN_DRAIN_S = 1.0
-"""How long a worker whose supervisor is gone takes to send its clients away: the next gateway waits for its ports."""
+"""How long a worker whose supervisor is gone takes to send its clients away, on systems that do not end it (Linux kills
+it with its supervisor): the next gateway waits for its ports."""
 
 
 class Child:

@@ -203,7 +203,8 @@ def _spawn(end: socket.socket) -> subprocess.Popen[bytes]:
         pass_fds=(end.fileno(),),
         # Out of the terminal's foreground group: Ctrl-C is for the supervisor alone.
         process_group=0,
-        preexec_fn=end_with_parent(),
+        # At once, even where it stands still: the next gateway waits for its ports.
+        preexec_fn=end_with_parent(signal.SIGKILL),
     )
 
 
