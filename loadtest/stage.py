@@ -256,7 +256,8 @@ class Stage:
             await self._team.all({"do": "look"})
             # Something may come that should not: nothing is over before it has been quiet for a while.
             quiet, heard = heard == self.counts["delivered"], self.counts["delivered"]
-            over = self._hurry or time.monotonic() > deadline
+            # To nobody nothing comes any more.
+            over = self._hurry or time.monotonic() > deadline or not self.connections
             if over or (quiet and not self.waiting):
                 self.verdict = judged(await self._team.pages(), self.scenario.devices)
                 if over or not self.verdict.lost:
