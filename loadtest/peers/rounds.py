@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from importlib.metadata import version
 
@@ -114,11 +113,10 @@ def measured(names: Sequence[str], rounds: int, seconds: float, connections: int
         connections=connections,
         servers=servers,
     )
-    with _apart(placement):
-        for number in range(rounds):
-            for server in servers if number % 2 == 0 else servers[::-1]:
-                if server.name not in found.absent and not found.interrupted:
-                    _round(found, server, works, placement, say)
+    for number in range(rounds):
+        for server in servers if number % 2 == 0 else servers[::-1]:
+            if server.name not in found.absent and not found.interrupted:
+                _round(found, server, works, placement, say)
     found.servers = [server for server in servers if server.name not in found.absent]
     return found
 
@@ -129,17 +127,6 @@ def _scenario(work: str, seconds: float, connections: int) -> Scenario:
     window = int(work.partition(" ")[2])
     chat = {"act": "chat", "users": USERS, "window": window, "body_bytes": BODY_BYTES}
     return scenarios.of(work, chat | {"warm_s": min(WARM_S, seconds), "seconds": seconds})
-
-
-@contextmanager
-def _apart(placement: Placement) -> Iterator[None]:
-    """Keeps this process off the service's core."""
-    before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, placement.generators)
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, before)
 
 
 def _round(
