@@ -197,8 +197,6 @@ def report(result: Path, /, *, out: Annotated[Path | None, Parameter(alias="-o")
 
 def compare(*results: str) -> int:
     """Say what changed from A.json to B.json, by ratio; several runs of each: A1 A2 -- B1 B2."""
-    from loadtest import comparison
-
     if BETWEEN in results:
         place = results.index(BETWEEN)
         before, after = results[:place], results[place + 1 :]
@@ -206,6 +204,8 @@ def compare(*results: str) -> int:
         before, after = results[:1], results[1:]
     if not before or not after or BETWEEN in after or (BETWEEN not in results and len(results) != 2):
         raise TargetFault("compare A.json B.json, or several runs of each: compare A1 A2 -- B1 B2")
+    from loadtest import comparison
+
     found = comparison.compare([read(Path(path)) for path in before], [read(Path(path)) for path in after])
     comparison.table(found, Console())
     return FINE

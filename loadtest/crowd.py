@@ -84,7 +84,7 @@ class Crowd:
         self.counts: dict[str, int] = {}
         self.failures: list[str] = []
         self.histograms: dict[str, Histogram] = {"delivery": Histogram(), "sent": Histogram()}
-        self.said = self.acknowledged = self.heard = self.connections = self.expected = 0
+        self.said = self.acknowledged = self.heard = self.connections = 0
         self._popularity = None
         if self.scenario.spread == "zipf":
             self._popularity = users.Popularity(self.scenario.users, self.scenario.zipf_s)

@@ -13,7 +13,7 @@ TIMED_UNDER_LOAD = ("delivery", "sent")
 """Latencies that count in the measured time only; those of logins and drops are few, and all of them count."""
 
 SERIES_MAX = 7200
-"""Samples that are kept; from then on every second one is left out, and looks are as far apart."""
+"""Samples that are kept; when there are more, every second one goes, and from then on half as many are kept."""
 
 ONLY_IN_TOTAL = ("failures",)
 

@@ -1,0 +1,70 @@
+"""The command line: what there is, what it says to wrong words, and its statuses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from loadtest.cli import USAGE, main
+from loadtest.result import Machine, Result
+from loadtest.scenario import keys, shipped
+
+
+@pytest.fixture
+def result(tmp_path: Path) -> Path:
+    """A run's result."""
+    path = tmp_path / "run.json"
+    machine = Machine(architecture="x86_64", cores=2)
+    Result(name="chat", scenario={}, machine=machine, started_at="2026-01-01T00:00:00+00:00", seconds=1.0).write(path)
+    return path
+
+
+def test_without_words_it_tells_what_there_is(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 0
+    shown = capsys.readouterr().out
+    for word in ("run", "report", "compare", "budget", "peers", *shipped()):
+        assert word in shown
+
+
+def test_the_help_of_run_tells_every_key(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "--help"]) == 0
+    shown = capsys.readouterr().out
+    for key in keys().keys() - {"phases"}:
+        assert f"--{key.replace('_', '-')}" in shown
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["walk"], "walk"),
+        (["run"], "scenario"),
+        (["run", "chatt"], "did you mean chat"),
+        (["run", "chat", "--usres", "5"], "--usres: no such key; did you mean users?"),
+        (["run", "chat", "--start", "", "--peer", "bare"], "only one service"),
+        (["run", "chat", "--json", "/no/such/directory/x.json"], "no such directory"),
+        (["run", "chat", "--peer", "nobody"], "nobody"),
+        (["report", "/no/such/file.json"], "/no/such/file.json"),
+        (["compare"], "compare A.json B.json"),
+        (["compare", "one.json"], "compare A.json B.json"),
+        (["compare", "one.json", "--"], "compare A.json B.json"),
+        (["compare", "one.json", "two.json", "three.json"], "compare A.json B.json"),
+    ],
+)
+def test_wrong_words_are_told_apart_from_failed_runs(
+    words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words) == USAGE
+    shown = capsys.readouterr()
+    assert said.lower() in (shown.out + shown.err).lower()
+    assert "Traceback" not in shown.err
+
+
+def test_a_report_lies_beside_its_result(result: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", str(result)]) == 0
+    written = Path(capsys.readouterr().out.strip())
+    assert written == result.with_suffix(".html")
+    assert "<html" in written.read_text()
+    elsewhere = result.with_name("other.html")
+    assert main(["report", str(result), "-o", str(elsewhere)]) == 0
+    assert elsewhere.exists()
