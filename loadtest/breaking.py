@@ -62,7 +62,11 @@ class Breaker:
     async def _drain(self) -> None:
         """Sends the clients of one node away, and lets it take clients again when all of them are gone."""
         async with _control(self._target) as control:
-            node = (await control.nodes())[-1].incarnation
+            # One that was killed a moment ago keeps its lease for some seconds.
+            there = [each.incarnation for each in await control.nodes() if each.answered]
+            if not there:
+                raise TargetFault("no node answers")
+            node = there[-1]
             await control.drain(node)
             try:
                 async with asyncio.timeout(STOP_S):

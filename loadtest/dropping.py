@@ -45,6 +45,9 @@ class DroppingCrowd(VisitingCrowd):
         # Whose end is awaited: (close code, µs).
         self._ending: dict[int, asyncio.Future[tuple[int | None, int]]] = {}
         self._dropping: set[int] = set()
+        # Who must be refused with that status when it tries to come again.
+        self._barred: dict[int, int] = {}
+        self._kept_out: set[int] = set()
         self._victims: Iterator[User] = itertools.cycle(self.users.values())
 
     def busy(self, user: User) -> bool:
@@ -55,6 +58,10 @@ class DroppingCrowd(VisitingCrowd):
 
     def ended(self, user: User, code: int | None, reason: bytes) -> None:
         super().ended(user, code, reason)
+        if code is not None and self._barred.get(user.index) == -code:
+            # No refusal that anybody complains of: each of the user's devices has one.
+            self.count(f"login_refused_{-code}", -1)
+            self._kept_out.add(user.index)
         ending = self._ending.get(user.index)
         if ending is not None and not ending.done() and not any(user.wires):
             ending.set_result((code, time.monotonic_ns() // 1000))
@@ -147,15 +154,16 @@ class DroppingCrowd(VisitingCrowd):
         # The very token that it had: users whose tokens are signed here would sign a new one.
         issued = self.plan.tokens.get(user.name)
         self.plan.tokens[user.name] = user.token
-        before = self.counts.get(f"login_refused_{status}", 0)
-        if await self.open(user):
+        self._barred[user.index] = status
+        came = await self.open(user)
+        del self._barred[user.index]
+        if came:
             self.failed(f"{user.name} came in again after the {kind}")
             await self.close(user)
             user.wanted = True
-        elif self.counts.get(f"login_refused_{status}", 0) > before:
-            # No refusal that anybody complains of.
-            self.counts[f"login_refused_{status}"] = before
+        elif user.index in self._kept_out:
             self.count("kept_out")
+        self._kept_out.discard(user.index)
         del self.plan.tokens[user.name]
         if kind == "ban":
             await calls.call("/v4/user/unban", {"userIds": [user.name]})
