@@ -8,7 +8,7 @@ import shutil
 import tempfile
 import threading
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any
 
 import uvloop
@@ -16,7 +16,7 @@ import uvloop
 from gateway.store import embedded
 from loadtest import limits, peers
 from loadtest import scenario as scenarios
-from loadtest.calling import Calls
+from loadtest.calling import CallFault, Calls
 from loadtest.conductor import Placement, conduct, placed
 from loadtest.machine import apart
 from loadtest.result import Result
@@ -147,7 +147,7 @@ class Bench:
 
 
 @contextmanager
-def watched(target: Target) -> Iterator[list[dict[str, Any]]]:
+def watched(target: Target, every_s: float = POLL_S) -> Iterator[list[dict[str, Any]]]:
     """Asks the service for its statistics every few seconds meanwhile, in a thread; gives the answers."""
     answers: list[dict[str, Any]] = []
     stopped = threading.Event()
@@ -155,8 +155,10 @@ def watched(target: Target) -> Iterator[list[dict[str, Any]]]:
     async def watch() -> None:
         async with _calling(target) as calls:
             while not stopped.is_set():
-                answers.append((await calls.call("/v4/app/stats", {}))["result"])
-                await asyncio.to_thread(stopped.wait, POLL_S)
+                # In a storm of logins the store may answer too late; there is another look.
+                with suppress(CallFault):
+                    answers.append((await calls.call("/v4/app/stats", {}))["result"])
+                await asyncio.to_thread(stopped.wait, every_s)
 
     thread = threading.Thread(target=lambda: asyncio.run(watch()), name="statistics")
     thread.start()
