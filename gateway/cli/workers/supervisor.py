@@ -91,10 +91,8 @@ class Supervisor:
     async def _start(self) -> None:
         # The first alone: it brings an empty store its Functions, and says once what all would say.
         await self._workers[0].start()
-        async with asyncio.TaskGroup() as others:
-            started = [others.create_task(_outcome(worker)) for worker in self._workers[1:]]
-        for failure in filter(None, (each.result() for each in started)):
-            raise failure
+        # Settings were good enough for the first: where one of the others does not start now, it is tried again.
+        await asyncio.gather(*(worker.begin() for worker in self._workers[1:]))
 
     async def _keep(self) -> int:
         keeping = [asyncio.ensure_future(worker.keep()) for worker in self._workers]
@@ -155,11 +153,3 @@ class Supervisor:
         found = await asyncio.gather(*(worker.measures() for worker in others))
         by_index = {str(worker.index): each for worker, each in zip(others, found, strict=True)}
         first.tell_siblings(by_index, {str(worker.index): worker.restarts for worker in self._workers})
-
-
-async def _outcome(worker: Worker) -> Failed | None:
-    try:
-        await worker.start()
-    except Failed as failure:
-        return failure
-    return None

@@ -73,12 +73,12 @@ class Worker:
         self._failed_starts = 0
 
     async def start(self) -> None:
-        """Starts it, for the first time.
+        """As ``begin``, for the worker without which the gateway does not start.
 
         Raises:
             Failed: it cannot be started; says why, as the gateway of one process does.
         """
-        await self._start()
+        await self.begin()
         if not self._ready.done():
             how = await self._ended()
             raise self._failure or Failed(f"worker {self.index} did not start: {how}", status=FAILED)
@@ -101,7 +101,7 @@ class Worker:
             log.error("a worker has ended: starting it again", worker=self.index, how=how, wait_s=wait)
             await asyncio.sleep(wait)
             self.restarts += 1
-            await self._start()
+            await self.begin()
             if self._ready.done():
                 log.warning("a worker runs again", worker=self.index, pid=self.pid)
 
@@ -148,7 +148,7 @@ class Worker:
 
     # One life.
 
-    async def _start(self) -> None:
+    async def begin(self) -> None:
         """Begins a life; returns when it serves, or has ended again."""
         ours, theirs = socket.socketpair()
         with theirs:
