@@ -1,0 +1,83 @@
+"""Comparing results: ratios, spreads, and what was not the same."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from loadtest.cli import main
+from loadtest.comparison import compare
+from loadtest.result import Cost, Latency, Limit, Machine, Result, Verdict
+
+
+def run(delivered: float, p99_ms: float = 2.0, **more: object) -> Result:
+    """A result with a few figures."""
+    values: dict[str, object] = {
+        "name": "chat",
+        "scenario": {"users": 100},
+        "machine": Machine(architecture="x86_64", cores=2),
+        "started_at": "2026-01-01T00:00:00+00:00",
+        "seconds": 10.0,
+        "rates": {"delivered": delivered},
+        "service": Cost(cpu_us_per_message=1e6 / delivered),
+        "latencies": {"delivery": Latency(count=10, p50_ms=1, p90_ms=1.5, p99_ms=p99_ms, p999_ms=3, max_ms=4)},
+    }
+    return Result(**(values | more))  # type: ignore[arg-type]
+
+
+def test_every_figure_has_its_ratio() -> None:
+    lines = {line.name: line for line in compare([run(1000)], [run(2000, 3.0)]).lines}
+    assert lines["rate delivered/s"].ratio == 2.0
+    assert lines["cpu_us_per_message"].ratio == 0.5
+    assert lines["delivery p99_ms"].ratio == 1.5
+    assert lines["lost"].ratio is None
+    assert all(line.certain is None for line in lines.values())
+
+
+def test_a_difference_is_certain_only_beyond_the_spread() -> None:
+    def rate(before: list[float], after: list[float]) -> bool | None:
+        found = compare([run(value) for value in before], [run(value) for value in after])
+        return next(line.certain for line in found.lines if line.name == "rate delivered/s")
+
+    assert rate([900, 1000, 1100], [1200, 1300, 1400]) is True
+    assert rate([900, 1000, 1100], [1050, 1300, 1400]) is False
+    assert rate([1200, 1300], [900, 1000]) is True
+    assert rate([1000], [1200, 1300]) is None
+
+
+def test_several_runs_are_told_by_median_and_spread() -> None:
+    line = compare([run(900), run(1000), run(5000)], [run(1000), run(1000)]).lines[0]
+    assert (line.before.median, line.before.low, line.before.high, line.before.runs) == (1000, 900, 5000, 3)
+    assert line.ratio == 1.0
+
+
+def test_what_was_not_the_same_is_told() -> None:
+    after = run(
+        1000,
+        scenario={"users": 200},
+        machine=Machine(architecture="arm64", cores=2),
+        verdict=Verdict(lost=1),
+        limit=Limit(what="generator", why="busy"),
+    )
+    text = "\n".join(compare([run(1000)], [after]).changes)
+    assert "scenario users: 100 → 200" in text
+    assert "machine architecture: x86_64 → arm64" in text
+    assert "a run after was failed" in text
+    assert "after, the load generator was the limit" in text
+    assert compare([run(1000)], [run(1000)]).changes == []
+
+
+def test_a_figure_of_one_side_is_named() -> None:
+    assert "cpu_us_per_message: only before" in compare([run(1)], [run(1, service=Cost())]).only
+
+
+@pytest.mark.parametrize("words", [["a0", "b0"], ["a0", "a1", "--", "b0", "b1"]])
+def test_the_command_prints_ratios(words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, rate in (("a0", 1000), ("a1", 1010), ("b0", 2000), ("b1", 2020)):
+        run(rate).write(tmp_path / f"{name}.json")
+    assert main(["compare", *(word if word == "--" else str(tmp_path / f"{word}.json") for word in words)]) == 0
+    shown = capsys.readouterr().out
+    assert "2.00 \N{MULTIPLICATION SIGN}" in shown
+    assert (" yes" in shown) is ("--" in words)
+    assert ("has no spread" in shown) is ("--" not in words)
