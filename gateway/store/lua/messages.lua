@@ -17,12 +17,13 @@ local function last_id(inbox_key)
 end
 
 -- Removes all entries before `id` and remembers the highest removed one as the floor: below it, nobody may believe
--- to have recovered everything.
+-- to have recovered everything. Returns the new floor, nil where nothing was removed.
 local function trim_before(inbox_key, user_key, id)
   local highest = redis.call('XREVRANGE', inbox_key, '(' .. id, '-', 'COUNT', 1)[1]
   if not highest then return end
   redis.call('XTRIM', inbox_key, 'MINID', id)
   redis.call('HSET', user_key, 'floor', highest[1])
+  return highest[1]
 end
 
 local function acked(ack_key, choose_later)
@@ -78,22 +79,24 @@ local function has_room(user_key, inbox_key, ack_key, limit, bytes_max, retentio
   return size_allows(user_key, inbox_key, ack_key, bytes_max, retention_ms, what)
 end
 
-local function verdict_of(policy, flags, sender, to, block_key, allow_key, friends_key)
+local function verdict_of(policy, flags, sender, to, prefix)
   if string.find(policy, 'x', 1, true) then return DEACTIVATED end
   if string.find(flags, 's', 1, true) then return nil end
   if string.find(flags, 'm', 1, true) then return MUTED end
-  if string.find(policy, 'b', 1, true) and redis.call('ZSCORE', block_key, sender) then return BLOCKED end
-  if string.find(policy, 'a', 1, true) and sender ~= to and not redis.call('ZSCORE', allow_key, sender) then
+  if string.find(policy, 'b', 1, true) and redis.call('ZSCORE', prefix .. 'block:' .. to, sender) then return BLOCKED end
+  if string.find(policy, 'a', 1, true) and sender ~= to
+      and not redis.call('ZSCORE', prefix .. 'allow:' .. to, sender) then
     return NOT_ALLOWED
   end
-  if string.find(flags, 'f', 1, true) and sender ~= to and not redis.call('ZSCORE', friends_key, sender) then
+  if string.find(flags, 'f', 1, true) and sender ~= to
+      and not redis.call('ZSCORE', prefix .. 'friends:' .. to, sender) then
     return NOT_FRIENDS
   end
   return nil
 end
 
-local function stored_before(inbox_key, mid, now)
-  local head = '"mid":"' .. mid .. '"'
+local function stored_before(inbox_key, tail, now)
+  local head = string.match(tail, '^"mid":"[^"]*"')
   local from = number(now - RETRY_WINDOW_MS) .. '-0'
   local changed
   for _, entry in ipairs(redis.call('XREVRANGE', inbox_key, '+', from, 'COUNT', RETRY_SCAN_MAX)) do
@@ -106,48 +109,54 @@ local function stored_before(inbox_key, mid, now)
   return changed
 end
 
--- relay: the whole send as far as the recipient decides it. Kept lean: HMGET, a ZSCORE only where a flag says there
--- is a list, XLEN, XADD, one SPUBLISH a node.
--- KEYS user, inbox, block, allow, friends, ack
--- ARGS sender, to, flags (m muted, f friends-only, r retry, e ephemeral, s sent by the app's server and bound by no
---      list, n not shown in histories), mid, tail of the push, inbox limit, retention ms, node channel prefix,
---      now ms (ephemeral only), inbox limit in bytes
--- Returns {0, stream id or '', nodes reached} or {code}.
-local function relay(keys, args)
-  local user = redis.call('HMGET', keys[1], 'policy', 'nodes', 'epoch')
-  local policy, nodes = user[1], user[2]
-  if not policy then return {NO_SUCH_USER} end
-  local flags, to, tail, kind = args[3], args[2], args[5], 'm'
+-- The whole send as far as the recipient decides it. Kept lean: HMGET, a ZSCORE only where a flag says there is a list,
+-- XLEN, XADD. What is rarely looked at has its key made when it is: `prefix` is that of the recipient's partition.
+-- flags: m muted, f friends-only, r retry, e ephemeral, s sent by the app's server and bound by no list, n not shown in
+-- histories. The tail of the push begins with the message's id.
+-- Returns 0, stream id or '', nodes of the recipient or nil, and what stands before the tail in the push; or a code.
+local function relayed(user_key, inbox_key, prefix, sender, to, flags, tail, limit, retention_ms, bytes_max, now_ms)
+  local user = redis.call('HMGET', user_key, 'policy', 'nodes', 'epoch')
+  local policy, nodes = user[1], user[2] or nil
+  if not policy then return NO_SUCH_USER end
+  local kind = 'm'
   if policy ~= '-' or flags ~= '' then
     -- Before the policy: an error would say that nothing was stored.
     if string.find(flags, 'r', 1, true) then
-      local id = stored_before(keys[2], args[4], time_ms())
-      if id then return {0, id, nodes and 1 or 0} end
+      local id = stored_before(inbox_key, tail, time_ms())
+      if id then return 0, id, nodes, nil end
     end
-    local verdict = verdict_of(policy, flags, args[1], to, keys[3], keys[4], keys[5])
-    if verdict then return {verdict} end
+    local verdict = verdict_of(policy, flags, sender, to, prefix)
+    if verdict then return verdict end
     if string.find(flags, 'n', 1, true) then kind = 'n' end
-  end
-  local id, payload
-  if string.find(flags, 'e', 1, true) then
-    id = ''
-    payload = 'm' .. to .. '\n\n{"type":"message","sent_at":' .. args[9] .. ',' .. tail
-  else
-    if not has_room(keys[1], keys[2], keys[6], tonumber(args[6]), tonumber(args[10]) or math.huge,
-        tonumber(args[7]), FOR_MESSAGES) then
-      return {INBOX_FULL}
-    end
-    id = redis.call('XADD', keys[2], '*', kind, tail)
-    if nodes then
-      payload = 'm' .. to .. '\n' .. id .. '\n{"type":"message","cursor":"' .. user[3] .. '.' .. id
-        .. '","sent_at":' .. string.sub(id, 1, string.find(id, '-', 1, true) - 1) .. ',' .. tail
+    if string.find(flags, 'e', 1, true) then
+      return 0, '', nodes, nodes and '{"type":"message","sent_at":' .. now_ms .. ','
     end
   end
+  local length = redis.call('XLEN', inbox_key)
+  if (length >= limit or length % SIZE_EVERY == 0 and length > 0)
+      and not has_room(user_key, inbox_key, prefix .. 'ack:' .. to, limit, bytes_max, retention_ms, FOR_MESSAGES) then
+    return INBOX_FULL
+  end
+  local id = redis.call('XADD', inbox_key, '*', kind, tail)
+  if not nodes then return 0, id end
+  return 0, id, nodes, '{"type":"message","cursor":"' .. user[3] .. '.' .. id .. '","sent_at":'
+    .. string.sub(id, 1, string.find(id, '-', 1, true) - 1) .. ','
+end
+
+-- relay: one message. Kept for nodes before version 5 and for what the app's server sends.
+-- KEYS user, inbox, block, allow, friends, ack
+-- ARGS sender, to, flags, mid, tail of the push, inbox limit, retention ms, node channel prefix, now ms (ephemeral
+--      only), inbox limit in bytes
+-- Returns {0, stream id or '', nodes reached} or {code}.
+local function relay(keys, args)
+  local to, tail = args[2], args[5]
+  local prefix = string.sub(keys[1], 1, -(#to + 3))
+  local code, id, nodes, head = relayed(keys[1], keys[2], prefix, args[1], to, args[3], tail, tonumber(args[6]),
+    tonumber(args[7]), tonumber(args[10]) or math.huge, args[9])
+  if code ~= 0 then return {code} end
   if not nodes then return {0, id, 0} end
-  if not string.find(nodes, ' ', 1, true) then
-    return {0, id, redis.call('SPUBLISH', args[8] .. nodes, payload)}
-  end
-  local reached = 0
+  if not head then return {0, id, 1} end
+  local payload, reached = 'm' .. to .. '\n' .. id .. '\n' .. head .. tail, 0
   for node in string.gmatch(nodes, '%S+') do
     reached = reached + redis.call('SPUBLISH', args[8] .. node, payload)
   end

@@ -41,11 +41,12 @@ local function same_platforms(a, b)
   return table.concat(distinct(a, 'platform'), ' ') == table.concat(distinct(b, 'platform'), ' ')
 end
 
-local function write_nodes(user_key, sessions)
+-- Further fields of the user and their values go the same way.
+local function write_nodes(user_key, sessions, ...)
   if #sessions == 0 then
     redis.call('HDEL', user_key, 'nodes')
   else
-    redis.call('HSET', user_key, 'nodes', table.concat(distinct(sessions, 'node'), ' '))
+    redis.call('HSET', user_key, 'nodes', table.concat(distinct(sessions, 'node'), ' '), ...)
   end
 end
 

@@ -6,9 +6,10 @@ local LAST_LOGINS = {
 
 -- What connect, reclaim and refresh check alike: token, account, ban, in this order. For a session that is live
 -- already, void_live holds where it differs: cut-offs that were to keep connections do not count against it.
--- Returns nil, or {code, until}.
-local function refused(user_key, revoked_key, issued_at, jti, now, live)
-  local user = redis.call('HMGET', user_key, 'void_before', 'deactivated_at', 'ban_until', 'void_live')
+-- `user` holds what FIT names, in that order. Returns nil, or {code, until}.
+local FIT = {'void_before', 'deactivated_at', 'ban_until', 'void_live'}
+
+local function refused(user, revoked_key, issued_at, jti, now, live)
   local void_before = live and user[4] or user[1]
   if void_before and tonumber(issued_at) < tonumber(void_before) then return {EXPIRED, 0} end
   if jti ~= '' and redis.call('ZSCORE', revoked_key, jti) then return {EXPIRED, 0} end
@@ -20,7 +21,8 @@ local function refused(user_key, revoked_key, issued_at, jti, now, live)
   return nil
 end
 
-local function register_session(keys, args, order, now, sessions)
+-- Further fields of the user and their values are written on the way.
+local function register_session(keys, args, order, now, sessions, ...)
   local session = {
     id = args[2], node = args[3], device = args[4], platform = args[5], issued_at = args[6], jti = args[7],
     address = args[8], order = number(order), connected_at = number(now),
@@ -33,7 +35,7 @@ local function register_session(keys, args, order, now, sessions)
   redis.call('SADD', keys[3], args[1] .. '\n' .. session.id)
   local joined = without(sessions, session.id)
   joined[#joined + 1] = session
-  write_nodes(keys[1], joined)
+  write_nodes(keys[1], joined, ...)
   redis.call('SADD', keys[7], args[1])
   return session, joined
 end
@@ -70,10 +72,11 @@ local function connect(keys, args)
   local order = time_us()
   local now = math.floor(order / 1000)
   local user, device, platform, policy = args[1], args[4], args[5], args[9]
-  local no = refused(keys[1], keys[4], args[6], args[7], now)
+  -- All that is asked of the user in one call: calls are what a Function costs.
+  local record = redis.call('HMGET', keys[1], FIT[1], FIT[2], FIT[3], FIT[4], 'policy', 'muted', 'broadcast_seen', 'floor')
+  local no = refused(record, keys[4], args[6], args[7], now)
   if no then return no end
-  local record = redis.call('HMGET', keys[1], 'policy', 'muted', 'broadcast_seen')
-  if not record[1] then return {NO_SUCH_USER, 0} end
+  if not record[5] then return {NO_SUCH_USER, 0} end
   local sessions = sessions_of(keys[2])
   local replaced, class = {}, class_of(platform)
   for _, session in ipairs(sessions) do
@@ -94,23 +97,23 @@ local function connect(keys, args)
       drop_payload(user, '', 4504, REPLACED, 'a newer login took over', 0, {session.id}, false))
   end
   local epoch, renewed = renew_epoch(user, keys[1], keys[8], args[14], sessions)
-  local session, joined = register_session(keys, args, order, now, sessions)
-  redis.call('HSET', keys[1], 'last_login:' .. class, number(order) .. ' ' .. device)
+  local session, joined = register_session(keys, args, order, now, sessions,
+    'last_login:' .. class, number(order) .. ' ' .. device)
   -- The disconnect of a replaced session will find nothing to remove: its end is told here.
   for _, gone in ipairs(replaced) do publish_session_event(user, args[14], sessions, 'closed', gone) end
   publish_session_event(user, args[14], sessions, 'opened', session)
   if #before_platforms == 0 or renewed or not same_platforms(before_platforms, joined) then
     publish_presence(user, keys[1], args[15], joined, now)
   end
-  trim_before(keys[5], keys[1], number(now - tonumber(args[13])) .. '-0')
+  local head, floor = last_id(keys[5]), record[8]
+  if head ~= '0-0' then floor = trim_before(keys[5], keys[1], number(now - tonumber(args[13])) .. '-0') or floor end
+  floor = floor or '0-0'
   if device ~= '' then know_device(keys[6], device, joined, now, tonumber(args[13])) end
-  local floor = redis.call('HGET', keys[1], 'floor') or '0-0'
-  local head = last_id(keys[5])
   local start, recovered = replay_start(keys, epoch, floor, device, args[11], args[12], head)
   -- Whether the user has another device, online or known: only then are sends echoed.
   local known = redis.call('HLEN', keys[6]) - (device ~= '' and 1 or 0)
   local others = (#joined > 1 or known > 0) and 1 or 0
-  return {0, now, epoch, start, head, recovered, record[2] == '1' and 1 or 0, number(order), others, record[3] or '0-0'}
+  return {0, now, epoch, start, head, recovered, record[6] == '1' and 1 or 0, number(order), others, record[7] or '0-0'}
 end
 
 -- Whether a session of the same device, or of the same class where the policy keeps one a class, came after `order`:
@@ -141,7 +144,7 @@ end
 local function reclaim(keys, args)
   local now = time_ms()
   local user, id, device, platform, policy, order = args[1], args[2], args[4], args[5], args[9], tonumber(args[11])
-  local no = refused(keys[1], keys[4], args[6], args[7], now, true)
+  local no = refused(redis.call('HMGET', keys[1], unpack(FIT)), keys[4], args[6], args[7], now, true)
   if no then
     if no[1] == BANNED then no[1] = BANNED_ONLINE end
     return no
@@ -168,7 +171,7 @@ end
 -- refresh: swaps a live session's token. KEYS user, sessions, revoked
 -- ARGS session, incarnation, issued_at, jti. Returns {0, 0} or {code, until}.
 local function refresh(keys, args)
-  local no = refused(keys[1], keys[3], args[3], args[4], time_ms())
+  local no = refused(redis.call('HMGET', keys[1], unpack(FIT)), keys[3], args[3], args[4], time_ms())
   if no then
     if no[1] == BANNED then no[1] = BANNED_ONLINE end
     return no
