@@ -168,6 +168,7 @@ class Node:
         self.admin = AdminServer(application, config)
         self._received: dict[int, Callable[[bytes], None]] = {
             ord("m"): self.relay.received,
+            ord("M"): self.relay.received_many,
             ord("o"): self.relay.received_echo,
             ord("a"): self.announcing.received,
             ord("d"): self.drops.received,

@@ -35,8 +35,11 @@ REAP_MARGIN_S = 0.02
 
 def new_incarnation(node_id: str) -> str:
     """A name for this life of the node: new at each start and after each lost lease, so nothing of an old life that
-    is swept away can be mistaken for the new one's."""
-    return f"{node_id}.{secrets.token_hex(4)}"
+    is swept away can be mistaken for the new one's.
+
+    The last letter says to those who publish that this node takes pushes by the batch (store/lua/relays.lua).
+    """
+    return f"{node_id}.{secrets.token_hex(4)}m"
 
 
 class Leases:

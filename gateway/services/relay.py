@@ -21,9 +21,11 @@ from gateway.services.checks import Candidate, Checks
 from gateway.services.context import NodeContext
 from gateway.services.mids import mid_of, uuid7
 from gateway.services.outbox import Message, system_of
+from gateway.services.settings import LiveSettings
 from gateway.services.words import Words
 from gateway.store import messages
 from gateway.store.keys import Keys
+from gateway.store.relaying import RelayLimits
 
 _json = msgspec.json.Encoder().encode
 
@@ -44,12 +46,15 @@ class Relay:
             checks.passed = self._passed
         self._keys: Keys = context.keys
         self._store = context.bus.store
+        self._relay = context.bus.relay
         self._hub = context.hub
         self._clock = context.clock
         self._settings = context.settings
         self._body_bytes_max = context.config.body_bytes_max
         self._inbox_max = context.config.inbox_max
         self._inbox_bytes_max = context.config.inbox_bytes_max
+        self._live: LiveSettings | None = None
+        self._limits = RelayLimits(0, 0, 0)
 
     def send(self, session: Session, command: commands.Send, now: float) -> None:
         """The ``send`` command."""
@@ -84,7 +89,12 @@ class Relay:
         code: int | None,
         extra: str | None,
     ) -> None:
-        flags = self._flags(session, command)
+        live = self._settings.live
+        if live is not self._live:
+            self._live, self._limits = live, RelayLimits(self._inbox_max, live.retention_ms, self._inbox_bytes_max)
+        flags = ""
+        if live.friends_only or session.muted or command.retry or command.ephemeral:
+            flags = _flags(live.friends_only, session.muted, command, now_ms)
         tail = b'"mid":"%b","from":%b,"to":%b,"kind":%b,"body":%b}' % (
             mid.encode(),
             _json(session.user),
@@ -92,24 +102,12 @@ class Relay:
             _json(command.kind),
             body,
         )
-        settings = self._settings.live
-        partition, call = messages.relay(
-            self._keys,
-            session.user,
-            command.to,
-            flags,
-            mid,
-            tail,
-            self._inbox_max,
-            settings.retention_ms,
-            now_ms,
-            self._inbox_bytes_max,
-        )
         session.pending += 1
         # A user with one device pays nothing for the echo but this look.
         echo = tail if session.echoes and not command.ephemeral and command.to != session.user else None
         told = (command.to, command.kind, body) if self._outbox.messages else None
-        self._store(partition, call, self._relayed, (session, command.id, mid, now_ms, echo, code, extra, told))
+        context = (session, command.id, mid, now_ms, echo, code, extra, told)
+        self._relay(session.user, command.to, flags, tail, self._limits, self._relayed, context)
 
     def _clean(self, lexicon: Lexicon, body: bytes) -> tuple[bytes, int | None]:
         """The body without profanity words, and what `sent` says of it."""
@@ -125,36 +123,24 @@ class Relay:
         METRICS.messages_word_replaced += 1
         return cleaned, Code.PROFANITY_REPLACED
 
-    def _flags(self, session: Session, command: commands.Send) -> str:
-        flags = "f" if self._settings.live.friends_only else ""
-        if session.muted:
-            flags += "m"
-        if command.retry:
-            flags += "r"
-        if command.ephemeral:
-            flags += "e"
-        return flags
-
     def _relayed(self, context: _Outstanding, reply: Any) -> None:
         session, command_id, mid, now_ms, echo, code, extra, told = context
-        if isinstance(reply, Exception):
-            METRICS.messages_refused += 1
-            session.refuse(command_id, refusals.of_fault(reply))
-        elif reply[0] == 0:
+        if type(reply) is bytes:
             METRICS.messages_relayed += 1
-            place = reply[1]
-            at = place[: place.index(b"-")] if place else b"%d" % now_ms
+            online, dash = reply[0] == _REACHED, reply.find(b"-", 1)
+            at = reply[1:dash] if dash > 0 else b"%d" % now_ms
             if code is None and extra is None:
-                session.send(replies.sent(command_id, mid, at, reply[2] > 0))
+                session.send(replies.sent(command_id, mid, at, online))
             else:
-                session.reply(replies.Sent(command_id, mid, int(at), reply[2] > 0, code, extra))
+                session.reply(replies.Sent(command_id, mid, int(at), online, code, extra))
             if echo is not None:
                 self._echo(session, echo)
             if told is not None:
                 self._tell(session, mid, int(at), code, told)
         else:
             METRICS.messages_refused += 1
-            session.refuse(command_id, refusals.of_code(reply[0]))
+            refusal = refusals.of_fault(reply) if isinstance(reply, Exception) else refusals.of_code(reply)
+            session.refuse(command_id, refusal)
         session.settle()
 
     def _tell(self, session: Session, mid: str, sent_at: int, code: int | None, told: tuple[str, str, bytes]) -> None:
@@ -196,19 +182,43 @@ class Relay:
 
     def received(self, payload: bytes) -> None:
         """One ``m`` push: ``m<user>\\n<stream id or nothing>\\n<the push's JSON>``."""
-        first = payload.index(b"\n")
-        second = payload.index(b"\n", first + 1)
-        sessions = self._hub.of(payload[1:first].decode())
-        push = payload[second + 1 :]
-        if second == first + 1:
+        user, place, push = payload[1:].split(b"\n", 2)
+        self._deliver(user, place, push)
+
+    def received_many(self, payload: bytes) -> None:
+        """One ``M`` push: several of them, see store/lua/relays.lua."""
+        count = int(payload[1 : payload.index(b"\n")])
+        heads = payload.split(b"\n", 3 * count + 1)
+        pushes, at = heads[-1], 0
+        for index in range(1, 3 * count + 1, 3):
+            end = at + int(heads[index + 2])
+            self._deliver(heads[index], heads[index + 1], pushes[at:end])
+            at = end
+
+    def _deliver(self, user: bytes, raw: bytes, push: bytes) -> None:
+        sessions = self._hub.of(user.decode())
+        if not raw:
             for session in sessions:
                 _pass_on(session, push)
             return
-        dash = payload.index(b"-", first + 1, second)
-        place = (int(payload[first + 1 : dash]), int(payload[dash + 1 : second]))
+        ms, _, sequence = raw.partition(b"-")
+        place = (int(ms), int(sequence))
         for session in sessions:
             if session.deliver(place, push):
                 METRICS.messages_delivered += 1
+
+
+_REACHED = ord("+")
+
+
+def _flags(friends_only: bool, muted: bool, command: commands.Send, now_ms: int) -> str:
+    """What relay_many is to know of a message that is not like most."""
+    flags = "f" if friends_only else ""
+    if muted:
+        flags += "m"
+    if command.retry:
+        flags += "r"
+    return f"{flags}e{now_ms}" if command.ephemeral else flags
 
 
 def _pass_on(session: Session, push: bytes) -> None:

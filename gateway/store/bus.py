@@ -16,8 +16,8 @@ from gateway.store.errors import StoreError, StoreUnavailable
 from gateway.store.functions import load
 from gateway.store.link import Link
 from gateway.store.master import Master
-from gateway.store.messages import wrote
 from gateway.store.pipeline import Callback, LinkTimes, Part, Pipeline
+from gateway.store.relaying import RelayLimits, RelayPipeline, wrote
 from gateway.store.replicated import ReplicatedPipeline, Replication
 from gateway.store.topology import Topology
 from gateway.store.turns import Turns
@@ -74,8 +74,9 @@ class Bus:
         self.on_data: Callable[[], None] = _nothing
         self.links: list[Link] = []
         # What stores messages goes out on these: the links themselves, or one pipeline more for each master.
-        self._storing: Sequence[Pipeline] = self.links
+        self._storing: Sequence[RelayPipeline] = self.links
         self._replication = replication
+        self._cluster = topology.address.cluster
         self.gates: list[Gate] = []
         self._owner: list[int] = []
         self._generation = -1
@@ -92,6 +93,23 @@ class Bus:
     def store(self, place: int, command: tuple[Part, ...], callback: Callback, context: object = None) -> None:
         """Sends a command that stores a message; its reply comes when that is as durable as the deployment promises."""
         self._storing[self._owner[place]].post(command, callback, context)
+
+    def relay(
+        self,
+        sender: str,
+        to: str,
+        flags: str,
+        tail: bytes,
+        limits: RelayLimits,
+        callback: Callback,
+        context: object = None,
+    ) -> None:
+        """Sends one direct message; its reply (RelayPipeline.relay) comes when it is as durable as ``store`` has it."""
+        partition, prefix, _ = self.keys.relay(to)
+        # A call of a cluster stays in one slot.
+        group = partition if self._cluster else 0
+        pipeline = self._storing[self._owner[partition]]
+        pipeline.relay(group, f"{prefix}u:{to}", f"{prefix}in:{to}", sender, flags, tail, limits, callback, context)
 
     def call(self, call: Call, callback: Callback, context: object = None, *, urgent: bool = False) -> None:
         """Sends a call on the link of its partition (or place); urgent ones may use its reserve. See Pipeline.post."""

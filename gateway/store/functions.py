@@ -18,6 +18,7 @@ FILES = (
     "ids",
     "presence",
     "messages",
+    "relays",
     "recalls",
     "epochs",
     "sessions",

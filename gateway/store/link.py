@@ -12,13 +12,14 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
 from gateway.store.endpoint import Endpoint
-from gateway.store.pipeline import Callback, LinkTimes, Part, Pipeline, resolve
+from gateway.store.pipeline import Callback, LinkTimes, Part, resolve
+from gateway.store.relaying import RelayPipeline
 
 SUBSCRIBE_BATCH = 1000
 """Channels subscribed to at a time after a (re)connect; each batch has a deadline of its own."""
 
 
-class Link(Pipeline):
+class Link(RelayPipeline):
     """A pipeline that subscribes after every (re)connect, and probes whether pushes arrive.
 
     Args:

@@ -163,13 +163,6 @@ def echo(
     )
 
 
-def wrote(reply: Any) -> bool:
-    """Whether a reply of ``relay`` or ``echo`` says that a message is in an inbox."""
-    if isinstance(reply, list):
-        return reply[0] == 0 and bool(reply[1])
-    return isinstance(reply, bytes) and bool(reply)
-
-
 def read(keys: Keys, user_id: str, after: StreamId, count: int = REPLAY_BATCH) -> Call:
     """The inbox entries after a place, oldest first."""
     user = keys.user(user_id)

@@ -100,6 +100,8 @@ class Pipeline(asyncio.Protocol):
         self._transport: asyncio.WriteTransport | None = None
         self._reader = _reader()
         self._pending: deque[tuple[Callback | None, Any, float]] = deque()
+        # What is outstanding beyond one for each command: messages that are gathered (store/relaying).
+        self._gathered = 0
         # Slots ahead of the pending ones whose deadline has passed: their late replies are matched and ignored.
         self._late: deque[Callback | None] = deque()
         self._buffer: list[bytes] = []
@@ -153,10 +155,10 @@ class Pipeline(asyncio.Protocol):
         """How many commands of admins there is room for: half the link is left to clients' commands."""
         if not self.up or self._buffer_bytes > BUFFER_BYTES_MAX // 2:
             return 0
-        return self.pending_max // 2 - len(self._pending) - len(self._late)
+        return self.pending_max // 2 - len(self._pending) - len(self._late) - self._gathered
 
     def _has_room(self, urgent: bool) -> bool:
-        outstanding = len(self._pending) + len(self._late)
+        outstanding = len(self._pending) + len(self._late) + self._gathered
         if outstanding < self.pending_max and self._buffer_bytes <= BUFFER_BYTES_MAX:
             return True
         if urgent and outstanding < self._urgent_max and self._buffer_bytes <= BUFFER_BYTES_MAX * 11 // 10:
@@ -170,6 +172,9 @@ class Pipeline(asyncio.Protocol):
         self._buffer_bytes += len(packed)
         self._unwritten += 1
         self._pending.append((callback, context, self._loop.time() + self.times.timeout_s))
+        self._flush_soon()
+
+    def _flush_soon(self) -> None:
         if not self._flushing and self._writable:
             self._flushing = True
             self._loop.call_soon(self._flush)

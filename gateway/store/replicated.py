@@ -16,7 +16,8 @@ from gateway.config import Config
 from gateway.metrics import METRICS
 from gateway.store.endpoint import Endpoint
 from gateway.store.errors import OutcomeUnknown
-from gateway.store.pipeline import Callback, LinkTimes, Part, Pipeline
+from gateway.store.pipeline import Callback, LinkTimes, Part
+from gateway.store.relaying import RelayLimits, RelayPipeline
 
 log = structlog.get_logger(__name__)
 
@@ -40,7 +41,7 @@ class Replication(NamedTuple):
         return cls(config.replicas_min, config.replicated_wait_ms)
 
 
-class ReplicatedPipeline(Pipeline):
+class ReplicatedPipeline(RelayPipeline):
     """A pipeline whose replies are held until enough replicas have acknowledged the batch that they belong to.
 
     A call that was carried out, and that too few replicas have acknowledged in time, is answered OutcomeUnknown: its
@@ -80,12 +81,28 @@ class ReplicatedPipeline(Pipeline):
         """Sends a command with the next batch; ``callback(context, reply)`` is called exactly once."""
         super().post(command, self._hold, (callback, context), urgent=urgent)
 
+    def relay(
+        self,
+        group: int,
+        user_key: str,
+        inbox_key: str,
+        sender: str,
+        flags: str,
+        tail: bytes,
+        limits: RelayLimits,
+        callback: Callback,
+        context: Any,
+    ) -> None:
+        """Sends one message with the next batch; see RelayPipeline."""
+        super().relay(group, user_key, inbox_key, sender, flags, tail, limits, self._hold, (callback, context))
+
     async def _prepare(self) -> None:
         # Refused on a replica, and to a user whom an ACL does not let call it: better now than with the first batch.
         async with self._in_time():
             await self._asked(("WAIT", 0, 0))
 
     def _flush(self) -> None:
+        self._close_batches()
         # What the connection begins with is answered one by one and not waited for.
         if self.up and self._buffer and self._writable:
             if self._waiting:

@@ -18,6 +18,7 @@ from tests.properties.world import FAR_FUTURE_MS, World
 from tests.servers import Server
 from tests.store.acts import NOW_MS, RETENTION_MS
 
+rarely = st.sampled_from([False, False, True])
 others = st.lists(users, min_size=1, max_size=2, unique=True)
 
 
@@ -81,14 +82,18 @@ class Policies(SessionRules):
 
     # Messages.
 
-    @rule(data=st.data(), sender=users, to=users, retry=yes, ephemeral=st.sampled_from([False, False, True]))
-    def send(self, data: st.DataObject, sender: str, to: str, retry: bool, ephemeral: bool) -> None:
+    @rule(data=st.data(), sender=users, to=users, retry=yes, ephemeral=rarely, alone=rarely)
+    def send(self, data: st.DataObject, sender: str, to: str, retry: bool, ephemeral: bool, alone: bool) -> None:
         known = [mid for _, mid in self.model.users[to].inbox] if retry else []
         mid = data.draw(st.sampled_from([f"m{self.next()}", *known]))
         expected, first = self.model.relay(sender, to, mid, retry=retry, ephemeral=ephemeral)
         flags = ("m" if self.model.users[sender].muted else "") + ("f" if self.model.friends_only else "")
         flags += ("r" if retry else "") + ("e" if ephemeral else "")
-        reply = self.run(self.acts.send(sender, to, flags=flags, mid=mid, inbox_max=INBOX_MAX))
+        if alone:
+            reply = self.run(self.acts.send(sender, to, flags=flags, mid=mid, inbox_max=INBOX_MAX))
+        else:
+            (answer,) = self.run(self.acts.send_many((sender, to, flags, mid), inbox_max=INBOX_MAX))
+            reply = [0, answer[1:], answer[:1] == b"+"] if isinstance(answer, bytes) else [answer]
         assert reply[0] == expected
         if expected:
             return
@@ -101,6 +106,26 @@ class Policies(SessionRules):
             self.model.stored(to, mid, place)
             self.places[to].append((self.model.users[to].epochs, place))
         assert (reply[2] > 0) == bool(self.model.users[to].sessions)
+
+    @rule(sends=st.lists(st.tuples(users, users, rarely), min_size=2, max_size=5))
+    def send_many(self, sends: list[tuple[str, str, bool]]) -> None:
+        """Each in its turn, as if sent alone."""
+        made = []
+        for sender, to, ephemeral in sends:
+            flags = ("m" if self.model.users[sender].muted else "") + ("f" if self.model.friends_only else "")
+            made.append((sender, to, flags + ("e" if ephemeral else ""), f"m{self.next()}"))
+        for answer, (sender, to, flags, mid) in zip(
+            self.run(self.acts.send_many(*made, inbox_max=INBOX_MAX)), made, strict=True
+        ):
+            ephemeral = "e" in flags
+            expected, _ = self.model.relay(sender, to, mid, retry=False, ephemeral=ephemeral)
+            assert expected == (0 if isinstance(answer, bytes) else answer)
+            if isinstance(answer, bytes):
+                assert (answer[:1] == b"+") == bool(self.model.users[to].sessions)
+                if not ephemeral:
+                    place = messages.parse_id(answer[1:])
+                    self.model.stored(to, mid, place)
+                    self.places[to].append((self.model.users[to].epochs, place))
 
     @rule(data=st.data())
     def echo(self, data: st.DataObject) -> None:

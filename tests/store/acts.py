@@ -16,6 +16,7 @@ from gateway.store.call import Call
 from gateway.store.drops import Drop
 from gateway.store.link import Link
 from gateway.store.pipeline import LinkTimes
+from gateway.store.relaying import RelayLimits, answer_of, relay_many
 from gateway.store.store import Store
 
 NODE = "a.1"
@@ -140,6 +141,24 @@ class Acts:
             self.keys, sender, to, flags, mid, tail, inbox_max, retention_ms, NOW_MS, inbox_bytes_max
         )
         return list(await self.do(Call(place, command)))
+
+    async def send_many(
+        self,
+        *sends: tuple[str, str, str, str],
+        inbox_max: int = 100,
+        inbox_bytes_max: int = 1 << 26,
+        retention_ms: int = RETENTION_MS,
+    ) -> list[Any]:
+        """relay_many's answers to (sender, recipient, flags, mid) each."""
+        keys: list[str] = []
+        arguments: list[str] = []
+        for sender, to, flags, mid in sends:
+            keys += (self.keys.user(to).user, self.keys.user(to).inbox)
+            tail = f'"mid":"{mid}","from":"{sender}","to":"{to}","kind":"text","body":"hello"}}'
+            arguments += (sender, flags.replace("e", f"e{NOW_MS}"), tail)
+        command = relay_many(keys, RelayLimits(inbox_max, retention_ms, inbox_bytes_max), arguments)
+        reply = await self.do(Call(self.keys.partition(sends[0][1]), command))
+        return [answer_of(line) for line in reply.split(b"\n")]
 
     async def entries(self, user: str, count: int = 1000) -> list[messages.Entry]:
         """The inbox."""

@@ -10,7 +10,7 @@
 -- What must not surprise: a Function's own push may arrive before or after its reply (it differs between Redis 7.0
 -- and 7.2), so nothing depends on that order.
 
-local VERSION = 4
+local VERSION = 5
 
 local NO_SUCH_USER, BLOCKED, NOT_ALLOWED, NOT_FRIENDS = 404, 405, 407, 25469
 local MUTED, INBOX_FULL, LIST_FULL = 20106, 20607, 25467

@@ -1,0 +1,83 @@
+-- Messages by the batch: what one node relays in one turn of its event loop.
+--
+-- A push is published once for each node that is to hear of any of them, as
+--   M<count>\n then <recipient>\n<stream id or nothing>\n<bytes of the push>\n for each, then the pushes end to end
+-- to nodes that take batches, which the last letter of their incarnation says; to others, and alone, as relay does it.
+
+local TAKES_BATCHES = 109  -- 'm'
+
+local function parcel_of(parcels, order, node, prefix)
+  local parcel = parcels[node]
+  if not parcel then
+    parcel = {node = node, channel = prefix .. 'n:' .. node, heads = {}, parts = {}, count = 0}
+    parcels[node] = parcel
+    order[#order + 1] = parcel
+  end
+  return parcel
+end
+
+local function publish(parcel)
+  local heads, parts, count = parcel.heads, parcel.parts, parcel.count
+  if count > 1 and string.byte(parcel.node, -1) == TAKES_BATCHES then
+    return redis.call('SPUBLISH', parcel.channel,
+      'M' .. count .. '\n' .. table.concat(heads, '\n') .. '\n' .. table.concat(parts))
+  end
+  local reached = 0
+  for i = 1, count do
+    reached = redis.call('SPUBLISH', parcel.channel,
+      'm' .. heads[3 * i - 2] .. '\n' .. heads[3 * i - 1] .. '\n' .. parts[2 * i - 1] .. parts[2 * i])
+  end
+  return reached
+end
+
+-- relay_many: as many times relay, each on its own: what goes wrong with one message leaves the others as they are.
+-- KEYS user, inbox of each
+-- ARGS inbox limit, retention ms, inbox limit in bytes, then sender, flags, tail of each; behind the flag e of an
+--      ephemeral one stands the time in ms
+-- Returns a line for each: + or - and the stream id, as somebody was reached or not; a code; or ! and an error.
+local function relay_many(keys, args)
+  local limit, retention_ms, bytes_max = tonumber(args[1]), tonumber(args[2]), tonumber(args[3])
+  local ids, reach, parcels, order = {}, {}, {}, {}
+  for i = 1, #keys / 2 do
+    local user_key, flags, tail = keys[2 * i - 1], args[3 * i + 2], args[3 * i + 3]
+    local _, cut = string.find(user_key, '}:u:', 1, true)
+    local prefix, to = string.sub(user_key, 1, cut - 2), string.sub(user_key, cut + 1)
+    local now_ms = flags ~= '' and string.match(flags, 'e(%d+)')
+    local fine, code, id, nodes, head = pcall(relayed, user_key, keys[2 * i], prefix, args[3 * i + 1], to, flags, tail,
+      limit, retention_ms, bytes_max, now_ms)
+    if not fine then
+      ids[i] = '!' .. string.gsub(type(code) == 'table' and code.err or tostring(code), '\n', ' ')
+    elseif code ~= 0 then
+      ids[i] = code
+    else
+      ids[i], reach[i] = id, nodes or ''
+      if head then
+        for node in string.gmatch(nodes, '%S+') do
+          local parcel = parcel_of(parcels, order, node, prefix)
+          local heads, parts, count = parcel.heads, parcel.parts, parcel.count
+          heads[3 * count + 1], heads[3 * count + 2], heads[3 * count + 3] = to, id, #head + #tail
+          parts[2 * count + 1], parts[2 * count + 2] = head, tail
+          parcel.count = count + 1
+        end
+      elseif nodes then
+        reach[i] = true
+      end
+    end
+  end
+  for _, parcel in ipairs(order) do parcel.reached = publish(parcel) end
+  for i = 1, #ids do
+    local nodes = reach[i]
+    if nodes == true then
+      ids[i] = '+' .. ids[i]
+    elseif nodes then
+      local sign = '-'
+      for node in string.gmatch(nodes, '%S+') do
+        if parcels[node].reached > 0 then sign = '+' end
+      end
+      ids[i] = sign .. ids[i]
+    end
+  end
+  return table.concat(ids, '\n')
+end
+
+register_gw('relay_many', relay_many)
