@@ -119,11 +119,16 @@ def _idle(bench: Bench) -> Figures:
     with bench.gateway() as target:
         # Issued, so that the users are registered: a first login of all registers them as well.
         found = bench.run(target, "connect", _connect(users) | {"tokens": "api"})
-    per_login = found.service.cpu_us_per_login or 0.0
+    with bench.bare() as limit:
+        bare = bench.chat(limit, 8)
+    per_login = found.service.cpu_us_per_login
+    if not per_login:
+        raise BenchFault("the CPU of a login is not known")
     return {
         "bytes": found.service.bytes_per_connection or 0.0,
         "login_us": per_login,
-        "logins_per_s": 1e6 / per_login if per_login else 0.0,
+        "logins_per_s": 1e6 / per_login,
+        "login_to_bare": per_login / _cost(bare),
         "login_p99_ms": found.latencies["login"].p99_ms,
     }
 
@@ -279,11 +284,12 @@ _ALL = (
     Line(
         "idle",
         "5,000 idle connections, and their logins",
-        "`run connect --pin --users 5000 --tokens api --warm-s 2 --seconds 3`",
+        "`run connect --pin --users 5000 --tokens api --warm-s 2 --seconds 3`, and relay-8 on the bare relay",
         (
             Goal("bytes", "bytes a connection, all processes of the service", 8192, digits=0),
             Goal("logins_per_s", "logins a second of CPU", 2_500, most=False, digits=0),
-            Goal("login_us", "µs of CPU a login, gateway and Valkey", digits=0),
+            Goal("login_us", "µs of CPU a login, gateway and Valkey", 400, digits=0),
+            Goal("login_to_bare", "the same, to a message of the bare relay", round(400 / BARE_US, 1)),
             Goal("login_p99_ms", "ms, p99 of the logins, 50 at once"),
         ),
         _idle,
