@@ -244,16 +244,18 @@ def summary(result: Result) -> RenderableType:
     told.add_column(style="dim", no_wrap=True)
     told.add_column()
     for name, value in result.rates.items():
-        told.add_row(units.words(name), f"{units.count(value)}/s")
+        # CPU seconds in a second are cores.
+        told.add_row(units.words(name), units.cores(value) if name.endswith("_cpu") else f"{units.count(value)}/s")
     for label, cost in (
         ("CPU per message", units.microseconds(result.service.cpu_us_per_message)),
         ("  gateway", units.microseconds(result.service.gateway_us_per_message)),
         ("  store", units.microseconds(result.service.store_us_per_message)),
+        ("CPU per login", units.microseconds(result.service.cpu_us_per_login)),
         ("memory per connection", units.size(result.service.bytes_per_connection)),
     ):
         if cost != units.NONE:
             told.add_row(label, cost)
-    if result.limit.what != "unknown":
+    if result.limit.what != "unknown" or result.limit.why:
         told.add_row("limited by", ": ".join(filter(None, (result.limit.what, result.limit.why))))
     parts += [told, latency_table(result)] if result.latencies else [told]
     return Group(*parts)
