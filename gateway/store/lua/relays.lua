@@ -5,14 +5,21 @@
 -- to nodes that take batches, which the last letter of their incarnation says; to others, and alone, as relay does it.
 
 local TAKES_BATCHES = 109  -- 'm'
+local NOBODY, SOMEBODY = {}, {{reached = 1}}
 
-local function parcel_of(parcels, order, node, prefix)
+local function put(parcels, order, node, prefix, to, id, head, tail)
   local parcel = parcels[node]
   if not parcel then
     parcel = {node = node, channel = prefix .. 'n:' .. node, heads = {}, parts = {}, count = 0}
+    -- As a list it is itself alone: for most messages no other list need be made of the nodes that hear of them.
+    parcel[1] = parcel
     parcels[node] = parcel
     order[#order + 1] = parcel
   end
+  local heads, parts, count = parcel.heads, parcel.parts, parcel.count
+  heads[3 * count + 1], heads[3 * count + 2], heads[3 * count + 3] = to, id, #head + #tail
+  parts[2 * count + 1], parts[2 * count + 2] = head, tail
+  parcel.count = count + 1
   return parcel
 end
 
@@ -50,32 +57,29 @@ local function relay_many(keys, args)
     elseif code ~= 0 then
       ids[i] = code
     else
-      ids[i], reach[i] = id, nodes or ''
-      if head then
+      ids[i] = id
+      if not nodes then
+        reach[i] = NOBODY
+      elseif not head then
+        reach[i] = SOMEBODY
+      elseif not string.find(nodes, ' ', 1, true) then
+        reach[i] = put(parcels, order, nodes, prefix, to, id, head, tail)
+      else
+        local several = {}
         for node in string.gmatch(nodes, '%S+') do
-          local parcel = parcel_of(parcels, order, node, prefix)
-          local heads, parts, count = parcel.heads, parcel.parts, parcel.count
-          heads[3 * count + 1], heads[3 * count + 2], heads[3 * count + 3] = to, id, #head + #tail
-          parts[2 * count + 1], parts[2 * count + 2] = head, tail
-          parcel.count = count + 1
+          several[#several + 1] = put(parcels, order, node, prefix, to, id, head, tail)
         end
-      elseif nodes then
-        reach[i] = true
+        reach[i] = several
       end
     end
   end
   for _, parcel in ipairs(order) do parcel.reached = publish(parcel) end
-  for i = 1, #ids do
-    local nodes = reach[i]
-    if nodes == true then
-      ids[i] = '+' .. ids[i]
-    elseif nodes then
-      local sign = '-'
-      for node in string.gmatch(nodes, '%S+') do
-        if parcels[node].reached > 0 then sign = '+' end
-      end
-      ids[i] = sign .. ids[i]
+  for i, reached in pairs(reach) do
+    local sign = '-'
+    for _, parcel in ipairs(reached) do
+      if parcel.reached > 0 then sign = '+' end
     end
+    ids[i] = sign .. ids[i]
   end
   return table.concat(ids, '\n')
 end
