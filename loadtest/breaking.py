@@ -7,14 +7,15 @@ import os
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 
 from gateway.config import Config
-from gateway.services.control import Control
-from gateway.services.services import Services
 from gateway.store.embedded import find
-from gateway.store.store import Store
 from loadtest.scenario import Break
 from loadtest.target import STOP_S, Target, TargetFault
+
+if TYPE_CHECKING:
+    from gateway.services.control import Control
 
 POLL_S = 0.1
 
@@ -80,6 +81,10 @@ class Breaker:
 
 @asynccontextmanager
 async def _control(target: Target) -> AsyncIterator[Control]:
+    # Generators import the acts too, and have no use for half a gateway.
+    from gateway.services.services import Services
+    from gateway.store.store import Store
+
     url = find(target.data_dir) if target.data_dir is not None else None
     if url is None or target.data_dir is None or target.credentials is None:
         raise TargetFault("the gateway's own store does not answer")

@@ -77,6 +77,8 @@ class DroppingCrowd(VisitingCrowd):
         try:
             pace = Pace(order["per_s"])
             async for at in pace.events(order["seconds"]):
+                if self.enough:
+                    break
                 victim = self._victim()
                 if victim is None or len(drops) >= UNDER_WAY_MAX:
                     self.count("drops_left_out")

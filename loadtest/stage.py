@@ -19,7 +19,8 @@ from loadtest.team import Team
 FAILURES_MAX = 20
 QUIET_S = 0.1
 QUIET_MAX_S = 1.0
-LOGIN_SHARE_MIN = 0.999
+AT_THE_END = frozenset({"run", "look", "close", "enough", "online"})
+"""Orders that are carried out after Ctrl-C as well."""
 
 
 class Interrupted(Exception):
@@ -122,7 +123,7 @@ class Stage:
         try:
             if not self.interrupted:
                 await asyncio.wait((asking, stopping), return_when=asyncio.FIRST_COMPLETED)
-            elif order["do"] in ("run", "look", "close"):
+            elif order["do"] in AT_THE_END:
                 await asking
             if not asking.done():
                 raise Interrupted

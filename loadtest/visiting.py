@@ -49,6 +49,7 @@ class VisitingCrowd(ReturningCrowd):
         self._moving: set[int] = set()
         self._visits: set[asyncio.Task[None]] = set()
         self._place = 0
+        self.enough = False
 
     def _watched(self, user: User) -> list[str]:
         wanted, guests = min(self.scenario.watch, len(self._guests)), self._guests
@@ -95,7 +96,7 @@ class VisitingCrowd(ReturningCrowd):
             super().said_else(user, payload)
 
     async def do(self, order: dict[str, Any]) -> dict[str, Any]:
-        """``churn`` for ``seconds`` at ``per_s``; ``watching``; ``online`` with a share; ``judge`` presence."""
+        """``churn`` at ``per_s`` for ``seconds``, or until ``enough``; ``watching``; ``online``; ``judge`` presence."""
         match order["do"]:
             case "churn":
                 return await self._churn(order["per_s"], order["seconds"])
@@ -105,6 +106,9 @@ class VisitingCrowd(ReturningCrowd):
                 return await self._be_online(order["share"], order["per_s"])
             case "judge":
                 return await self._judge(order["seconds"])
+            case "enough":
+                self.enough = True
+                return {}
         return await super().do(order)
 
     def _all_watch(self) -> bool:
@@ -117,6 +121,8 @@ class VisitingCrowd(ReturningCrowd):
     async def _churn(self, per_s: float, seconds: float) -> dict[str, Any]:
         pace = Pace(per_s)
         async for at in pace.events(seconds):
+            if self.enough:
+                break
             guest = self._next_guest()
             if guest is None:
                 # Everybody is under way: fewer users than the rate needs.

@@ -20,6 +20,7 @@ class Kick:
 
     async def run(self, stage: Stage) -> None:
         scenario = stage.scenario
+        orders.check(stage, calls=True)
         await stage.connect()
         await stage.talk()
         await stage.hold(scenario.warm_s, "warming up")

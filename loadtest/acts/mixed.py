@@ -25,6 +25,7 @@ class Mixed:
 
     async def run(self, stage: Stage) -> None:
         scenario = stage.scenario
+        orders.check(stage, calls=stage.scenario.drops_per_s > 0)
         breaker = Breaker(stage.target)
         for phase in scenario.phases:
             if phase.break_ is not None:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from loadtest.breaking import Breaker
 from loadtest.scenario import Break, Scenario
+from loadtest.stage import Interrupted
+from loadtest.target import TargetFault
 
 if TYPE_CHECKING:
     from loadtest.stage import Stage
@@ -18,6 +20,22 @@ Order = dict[str, Any]
 POLL_S = 0.1
 BACK_S = 60.0
 """How long users have to be back after a break, or to watch whom they watch."""
+
+
+def check(stage: Stage, *, calls: bool = False) -> None:
+    """Whether the target knows what the act needs.
+
+    Args:
+        calls: whether that is the Server API as well.
+
+    Raises:
+        TargetFault: it does not.
+    """
+    target, act = stage.target, stage.scenario.act
+    if target.kind != "gateway":
+        raise TargetFault(f"{act} is for gateways: {target.kind} knows chat and connect")
+    if calls and not (target.api and target.credentials):
+        raise TargetFault(f"{act} calls the Server API: give --api, and --data-dir or --app-key and --app-secret")
 
 
 def churn(scenario: Scenario, seconds: float, share: float = 1.0) -> Order:
@@ -44,7 +62,11 @@ async def beside(stage: Stage, orders: Iterable[Order]) -> AsyncIterator[None]:
     asked = [asyncio.ensure_future(stage.all(order)) for order in wanted]
     try:
         yield
-        await asyncio.gather(*asked)
+        for outcome in await asyncio.gather(*asked, return_exceptions=True):
+            if isinstance(outcome, BaseException) and not isinstance(outcome, Interrupted):
+                raise outcome
+        if stage.interrupted and wanted:
+            await stage.all({"do": "enough"})
     finally:
         for each in asked:
             each.cancel()

@@ -20,6 +20,7 @@ class Presence:
 
     async def run(self, stage: Stage) -> None:
         scenario = stage.scenario
+        orders.check(stage)
         await stage.connect()
         await orders.until(stage, "watching", "not everybody could watch")
         await stage.talk()

@@ -21,6 +21,7 @@ class Reconnect:
 
     async def run(self, stage: Stage) -> None:
         scenario = stage.scenario
+        orders.check(stage)
         breaker = Breaker(stage.target)
         for kind in scenario.breaks:
             breaker.check(kind)

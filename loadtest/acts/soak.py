@@ -27,6 +27,7 @@ class Soak:
 
     async def run(self, stage: Stage) -> None:
         scenario = stage.scenario
+        orders.check(stage)
         await stage.connect()
         await orders.until(stage, "watching", "not everybody could watch")
         await stage.talk()

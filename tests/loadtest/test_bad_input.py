@@ -130,6 +130,37 @@ def test_an_interrupted_run_reports_what_it_has(tmp_path: Path, gateway: Gateway
     assert "<svg" in page.read_text()
 
 
+def test_an_act_in_the_middle_of_its_orders_is_interrupted_as_well(tmp_path: Path, gateway: Gateway) -> None:
+    written = tmp_path / "result.json"
+    flags = ("--users", "20", "--rate", "100", "--churn-per-s", "10", "--drops-per-s", "5", "--seconds", "300")
+    process = start("run", "mixed", *flags, "--plain", "--json", str(written), *against(gateway))
+    relayed = _relayed(gateway)
+    wait_until(lambda: _relayed(gateway) > relayed + 20, 30)
+    process.send_signal(signal.SIGINT)
+    status, output = finished(process, 60)
+    assert status == 130, output
+    result = read(written)
+    assert result.interrupted
+    assert (result.failures, result.verdict.faults) == ([], 0)
+
+
+def test_drops_need_the_server_api(gateway: Gateway) -> None:
+    keys = ("--app-key", "key", "--app-secret", "s" * 32)
+    at = ("--url", f"ws://127.0.0.1:{gateway.client_port}/v1/connect", *keys)
+    status, output = run("run", "kick", "--users", "4", "--seconds", "1", "--plain", *at)
+    assert status == 1
+    assert "--api" in output
+    assert "Traceback" not in output
+
+
+def test_a_gateway_that_was_not_started_here_is_not_killed(gateway: Gateway) -> None:
+    flags = ("--users", "4", "--seconds", "1", "--breaks", "kill", "--plain")
+    status, output = run("run", "reconnect", *flags, *against(gateway))
+    assert status == 1
+    assert "--start" in output
+    assert gateway.process.poll() is None
+
+
 def test_a_target_that_dies_in_the_middle_is_a_failure(tmp_path: Path) -> None:
     written = tmp_path / "result.json"
     with Gateway(tmp_path, *LIFTED) as mortal:

@@ -89,6 +89,14 @@ def test_reconnect(tmp_path: Path) -> None:
     assert sum(mark.what.startswith("all back") for mark in result.marks) == 3
 
 
+def test_a_killed_worker_is_replaced_and_nothing_is_lost(tmp_path: Path) -> None:
+    own = ("--start", "gateway serve --workers 2", "--breaks", "kill")
+    result = measured(tmp_path, "reconnect", "--users", "20", "--rate", "200", "--seconds", "1", *own)
+    # About half of the users were on it.
+    assert 0 < result.counts["reconnects"] < 20
+    assert result.counts["delivered"] > 0
+
+
 def test_soak(tmp_path: Path, gateway: Gateway) -> None:
     result = measured(
         tmp_path,
