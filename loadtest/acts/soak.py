@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from loadtest.acts import orders
 from loadtest.growth import growth
+from loadtest.result import Sample
 from loadtest.visiting import VisitingCrowd
 
 if TYPE_CHECKING:
@@ -35,22 +37,33 @@ class Soak:
         await orders.measured(stage, orders.churn(scenario, scenario.seconds))
         await stage.quiet()
         await orders.until(stage, "back", "not everybody came back")
-        self._judge(stage)
+        rates, failures = grown([sample for sample in stage.series if stage.measured_from_s <= sample.t])
+        stage.rates |= rates
+        for failure in failures:
+            stage.fail(failure)
         await orders.judge_presence(stage)
         await stage.settle()
 
-    def _judge(self, stage: Stage) -> None:
-        seen = [each for each in stage.series if stage.measured_from_s <= each.t <= stage.measured_to_s]
-        lines = {
-            "gateway": [(each.t, float(each.gateway_bytes)) for each in seen if each.gateway_bytes is not None],
-            "store": [(each.t, float(each.store_bytes)) for each in seen if each.store_bytes is not None],
-        }
-        for name, points in lines.items():
-            found = growth(points)
-            if found is None:
-                continue
-            stage.rates[f"{name}_growth_bytes_per_s"] = found.per_h / 3600
-            # The store keeps what was sent until it is acked or its time is over: it may grow.
-            judged = name == "gateway" and stage.measured_to_s - stage.measured_from_s >= JUDGED_FROM_S
-            if judged and found.certain and found.share > GROWTH_MAX:
-                stage.fail(f"the {name}'s memory grew by {found.share:.0%} ({found.per_h / 1e6:,.1f} MB an hour)")
+
+def grown(series: Sequence[Sample]) -> tuple[dict[str, float], list[str]]:
+    """How memory grew over these samples.
+
+    Returns:
+        Rates for the result (bytes a second), and what is wrong, in words.
+    """
+    rates: dict[str, float] = {}
+    failures: list[str] = []
+    lines = {
+        "gateway": [(each.t, float(each.gateway_bytes)) for each in series if each.gateway_bytes is not None],
+        "store": [(each.t, float(each.store_bytes)) for each in series if each.store_bytes is not None],
+    }
+    for name, points in lines.items():
+        found = growth(points)
+        if found is None:
+            continue
+        rates[f"{name}_growth_bytes"] = found.per_h / 3600
+        # The store keeps what was sent until it is acked or its time is over: it may grow.
+        judged = name == "gateway" and points[-1][0] - points[0][0] >= JUDGED_FROM_S
+        if judged and found.certain and found.share > GROWTH_MAX:
+            failures.append(f"the {name}'s memory grew by {found.share:.0%} ({found.per_h / 1e6:,.1f} MB an hour)")
+    return rates, failures

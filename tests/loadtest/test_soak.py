@@ -1,0 +1,50 @@
+"""A soak's judgement of memory, on series that are made up."""
+
+import random
+
+from loadtest.acts.soak import grown
+from loadtest.result import Sample
+
+MB = 1_000_000
+
+
+def series(seconds: int, gateway_bytes_per_s: float, store_bytes_per_s: float = 0.0) -> list[Sample]:
+    """A look every second; memory starts at 100 MB and wobbles by 1 MB."""
+    chance = random.Random(3)
+    return [
+        Sample(
+            t=float(t),
+            gateway_bytes=int(100 * MB + gateway_bytes_per_s * t + chance.uniform(-MB, MB)),
+            store_bytes=int(100 * MB + store_bytes_per_s * t),
+        )
+        for t in range(seconds)
+    ]
+
+
+def test_a_leak_fails_a_long_soak() -> None:
+    rates, failures = grown(series(3600, 10_000))
+    assert 9_500 < rates["gateway_growth_bytes"] < 10_500
+    assert len(failures) == 1
+    assert "the gateway's memory grew by 36%" in failures[0]
+
+
+def test_a_wobble_is_no_leak() -> None:
+    rates, failures = grown(series(3600, 0))
+    assert abs(rates["gateway_growth_bytes"]) < 100
+    assert failures == []
+
+
+def test_a_store_that_keeps_messages_may_grow() -> None:
+    rates, failures = grown(series(3600, 0, 100_000))
+    assert 99_000 < rates["store_growth_bytes"] < 101_000
+    assert failures == []
+
+
+def test_a_short_run_is_told_of_and_not_judged() -> None:
+    rates, failures = grown(series(300, 100_000))
+    assert rates["gateway_growth_bytes"] > 90_000
+    assert failures == []
+
+
+def test_unknown_processes_say_nothing() -> None:
+    assert grown([Sample(t=float(t)) for t in range(1000)]) == ({}, [])
