@@ -215,6 +215,7 @@ class Connection(asyncio.Protocol):
 
     def _open(self, response: Response) -> None:
         self.ws.send_response(response)
+        self.ws.forget_request()
         if self.beat is not None:
             self.beat.cancel()
         self.beat = self.listener.heartbeat.begin(self)

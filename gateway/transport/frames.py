@@ -75,6 +75,16 @@ class Protocol(ServerProtocol):
         self.parser.close()
         self.parser_exc = self.handshake_exc = None
 
+    def forget_request(self) -> None:
+        """The upgrade is answered: lets go of the request, 2.7 KB with the token in it.
+
+        The parser that has read it would hold it as long as the connection lives; a new one reads frames alone.
+        """
+        if self.parser_exc is None and not self.reader.eof and not self.reader.buffer:
+            self.parser.close()
+            self.parser = self.parse()
+            next(self.parser)
+
     def take(self, data: bytes) -> list[bytes | Frame]:
         """Takes what the socket brought.
 

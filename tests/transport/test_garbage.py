@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
+from websockets.datastructures import Headers
 
 from tests.transport.conftest import Edge
 from tests.transport.wire import CLOSE, CONT, PING, TEXT, RawSocket, frame, raw_session, raw_socket, upgrade_request
@@ -74,3 +75,10 @@ async def test_a_refused_connection_leaves_none(edge: Edge) -> None:
                     await client.response()
             await eventually(lambda: not node.listener.connections)
         assert left == []
+
+
+async def test_an_open_connection_holds_no_request(edge: Edge) -> None:
+    async with edge() as node, raw_session(node):
+        gc.collect()
+        held = [each for each in gc.get_objects() if isinstance(each, Headers)]
+        assert not [each for each in held if "Sec-WebSocket-Key" in each]
