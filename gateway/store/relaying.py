@@ -72,7 +72,7 @@ class RelayPipeline(Pipeline):
         if self._open is None:
             self._open = {}
         batch = self._open.get(group)
-        if batch is None or len(batch.waiting) >= MESSAGES_MAX or batch.size >= BYTES_MAX or batch.limits != limits:
+        if batch is None or len(batch.waiting) >= MESSAGES_MAX or batch.size >= BYTES_MAX or batch.limits is not limits:
             if batch is not None:
                 self._close_batches()
                 self._open = {}
@@ -82,7 +82,8 @@ class RelayPipeline(Pipeline):
         batch.waiting.append((callback, context))
         batch.size += len(tail)
         self._gathered += 1
-        self._flush_soon()
+        if not self._flushing:
+            self._flush_soon()
 
     def _close_batches(self) -> None:
         """What was gathered becomes commands."""
@@ -115,7 +116,11 @@ class RelayPipeline(Pipeline):
             lines = reply.split(b"\n")
             if len(lines) == len(waiting):
                 for (callback, context), line in zip(waiting, lines, strict=True):
-                    self._answer(callback, context, answer_of(line))
+                    # A try costs nothing until something is raised.
+                    try:
+                        callback(context, line if line[0] in _STORED else answer_of(line))
+                    except Exception:
+                        self._failed("a reply's callback")
                 return
         if not isinstance(reply, Exception):
             reply = OutcomeUnknown(f"an answer to something else than a batch of messages: {reply!r:.100}")
