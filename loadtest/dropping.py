@@ -61,6 +61,8 @@ class DroppingCrowd(VisitingCrowd):
         if code is not None and self._barred.get(user.index) == -code:
             # No refusal that anybody complains of: each of the user's devices has one.
             self.count(f"login_refused_{-code}", -1)
+            if not self.counts[f"login_refused_{-code}"]:
+                del self.counts[f"login_refused_{-code}"]
             self._kept_out.add(user.index)
         ending = self._ending.get(user.index)
         if ending is not None and not ending.done() and not any(user.wires):
@@ -87,7 +89,8 @@ class DroppingCrowd(VisitingCrowd):
                 task = asyncio.create_task(self._throw_out(calls, victim, next(kinds), int(at * 1e6)))
                 drops.add(task)
                 task.add_done_callback(drops.discard)
-            self.count("drops_left_out", pace.skipped)
+            if pace.skipped:
+                self.count("drops_left_out", pace.skipped)
             if drops:
                 await asyncio.wait(drops, timeout=3 * DROP_S)
         finally:

@@ -132,7 +132,8 @@ class VisitingCrowd(ReturningCrowd):
             task = asyncio.create_task(self._leave_and_come(guest, int(at * 1e6)))
             self._visits.add(task)
             task.add_done_callback(self._visits.discard)
-        self.count("visits_left_out", pace.skipped)
+        if pace.skipped:
+            self.count("visits_left_out", pace.skipped)
         if self._visits:
             await asyncio.wait(self._visits, timeout=ANSWER_S)
         return {}
@@ -192,7 +193,8 @@ class VisitingCrowd(ReturningCrowd):
         for text in wrong[:3]:
             self.failed(text)
         sightings = self.sightings
-        self.count("overtaken", sightings.overtaken)
+        if sightings.overtaken:
+            self.count("overtaken", sightings.overtaken)
         for name, number in (("late or doubled", sightings.stale), ("strange", sightings.strange)):
             if number:
                 self.failed(f"{number} {name} presence pushes, such as: {'; '.join(sightings.examples)}")
