@@ -103,6 +103,12 @@ class RelayPipeline(Pipeline):
             self._close_batches()
         super()._flush()
 
+    def _due(self, now: float) -> None:
+        if self._open is not None:
+            # The server takes nothing at present: from now on these have a deadline too.
+            self._close_batches()
+        super()._due(now)
+
     def connection_lost(self, exc: Exception | None) -> None:
         if self._open is not None and self._transport is not None:
             # Commands that never left: their messages are certainly not stored.

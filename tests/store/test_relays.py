@@ -234,6 +234,17 @@ async def test_a_late_answer_is_unknown_for_all_of_it(acts: Acts, proxy: Proxy) 
         assert len(sender.answers) == 3
 
 
+async def test_a_message_that_cannot_leave_is_not_waited_for_for_ever(acts: Acts, proxy: Proxy) -> None:
+    await acts.register("bob")
+    async with linked(proxy.url, times=quick(timeout_s=0.1, probe_s=60, probe_timeout_s=60)) as (link, _):
+        sender = Sender(acts, link)
+        await asked(link, "PING")
+        link.pause_writing()
+        sender.send("bob", "m1")
+        await eventually(lambda: sender.answers)
+        assert isinstance(sender.answers[0][1], OutcomeUnknown)
+
+
 @pytest.mark.parametrize("reply", [b"$7\r\n+1-1\n-2\r\n", b":1\r\n", b"*0\r\n"])
 async def test_an_answer_that_cannot_be_read_is_an_unknown_outcome(acts: Acts, reply: bytes) -> None:
     bob = together(acts, 1)[0]
