@@ -7,6 +7,7 @@ import secrets
 import shutil
 import tempfile
 import threading
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any
@@ -28,6 +29,7 @@ from loadtest.users import name
 USERS, BODY_BYTES = 100, 120
 LISTED_AT_ONCE = 20
 POLL_S = 4.0
+REHEARSALS = 10
 
 
 class BenchFault(Exception):
@@ -144,6 +146,21 @@ class Bench:
 
         uvloop.run(block_all())
         return run
+
+    def rehearse_drops(self, target: Target) -> None:
+        """Kicks, bans and expires somebody who is not there: the first call of its kind makes what later ones use."""
+
+        async def rehearse() -> None:
+            async with _calling(target) as calls:
+                await calls.call("/v4/auth/access-token/issue", {"userId": "nobody", "name": "Nobody"})
+                for _ in range(REHEARSALS):
+                    await calls.call("/v4/user/kick", {"userIds": ["nobody"], "reason": "load test"})
+                    await calls.call("/v4/user/ban", {"userIds": ["nobody"], "durationMinutes": 5})
+                    await calls.call("/v4/user/unban", {"userIds": ["nobody"]})
+                    asked = {"userIds": ["nobody"], "expiresAt": time.time_ns() // 1_000_000}
+                    await calls.call("/v4/auth/access-token/expire", asked)
+
+        uvloop.run(rehearse())
 
 
 @contextmanager

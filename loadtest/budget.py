@@ -160,6 +160,8 @@ def text(found: Found) -> str:
         parts.append(f"### {line.title}\n\n{line.how}. Again: `python -m loadtest budget --only {line.name}`.")
         if kept.runs:
             parts.append(_table(line, kept.runs))
+            if line.profile and not _kept(line, kept.runs):
+                parts.append(f"Where it goes: {line.profile}.")
         parts += [f"A run failed and has no figures here: {fault}" for fault in dict.fromkeys(kept.faults)]
     return "\n\n".join(parts)
 
@@ -178,6 +180,11 @@ def _preface(found: Found) -> str:
     if found.scale != 1.0:
         words += f"\n\n**Not at full size: numbers of connections are {found.scale:g} of what the lines say.**"
     return words
+
+
+def _kept(line: Line, runs: Sequence[Figures]) -> bool:
+    """Whether every limit of a line is."""
+    return all(goal.reached(median([run[goal.figure] for run in runs])) is not False for goal in line.goals)
 
 
 def _table(line: Line, runs: Sequence[Figures]) -> str:

@@ -56,6 +56,7 @@ class Line:
         how: how it is measured.
         goals: its figures, in the order in which they are shown.
         measure: takes one run's figures.
+        profile: where the time goes, shown where a limit is not kept; empty = nobody has looked.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Line:
     how: str
     goals: tuple[Goal, ...]
     measure: Callable[[Bench], Figures]
+    profile: str = ""
 
 
 # Messages.
@@ -169,6 +171,7 @@ def _kick(bench: Bench) -> Figures:
     rate = bench.most_per_s / 2
     keys = {"act": "kick", "users": 200, "rate": rate, "drops_per_s": 20, "drops": ("kick", "ban", "expire")}
     with bench.gateway() as target:
+        bench.rehearse_drops(target)
         found = bench.run(target, "kick", keys | {"body_bytes": BODY_BYTES, "seconds": 2 * bench.seconds})
     drop = found.latencies["drop"]
     return {"p99_ms": drop.p99_ms, "p50_ms": drop.p50_ms, "drops": drop.count, "per_s": found.rates["delivered"]}
@@ -298,7 +301,7 @@ _ALL = (
         "kick",
         "A kick under half load",
         "`run kick --pin --users 200 --drops-per-s 20` at half the rate of relay-8: from the call to the end of the "
-        "client's socket",
+        "client's socket; each kind of call was made before",
         (
             Goal("p99_ms", "ms, p99", 5.0, digits=2),
             Goal("p50_ms", "ms, median", digits=2),
@@ -320,6 +323,9 @@ _ALL = (
             Goal("processes", "processes, with the store", digits=0),
         ),
         _many,
+        "`perf record -e cpu-clock` of a node with 15,000 idle connections: 45 % in the kernel (TCP of ping and pong over "
+        "loopback), 43 % in Python, 7 % in uvloop. Each silent connection is pinged every 25 s (`heartbeat_s`) and "
+        "answers: 2,000 of each a second, about 40 µs of CPU for both. A longer `heartbeat_s` costs less in proportion",
     ),
     Line(
         "lag",

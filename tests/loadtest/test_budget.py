@@ -69,6 +69,11 @@ class TestText:
         runs = [{"two_to_one": 1.41, "one_us": 50.0, "two_us": 70.5}]
         assert row(text(found(Measured(name="two-nodes", runs=runs))), "CPU a message, two").endswith("| **no** |")
 
+    def test_where_the_time_goes_is_told_where_a_limit_is_not_kept(self) -> None:
+        kept = dict.fromkeys((goal.figure for goal in LINES["many"].goals), 0.0) | {"connections": 50_000.0}
+        assert "perf record" not in text(found(Measured(name="many", runs=[kept])))
+        assert "perf record" in text(found(Measured(name="many", runs=[kept | {"idle_share": 0.02}])))
+
     def test_a_failed_run_is_told_in_the_place_of_figures(self) -> None:
         whole = text(found(Measured(name="kick", faults=["two messages were lost", "two messages were lost"])))
         assert whole.count("two messages were lost") == 1
