@@ -33,7 +33,7 @@ TONES = {
     "reconnect": "violet",
     "reconnects": "violet",
     "refused": "grey",
-    "errors": "rose",
+    "errors": "bad",
 }
 SPARE_TONES = ("violet", "teal", "amber", "rose", "blue", "grey")
 
@@ -88,7 +88,7 @@ def _charts(result: Result, parts: Sequence[Sequence[Sample]]) -> Iterator[dict[
     )
     rates = _names(sample.rates for sample in result.series)
     rated = lines(*((units.words(name), _tone(name, i), _rate(name), False) for i, name in enumerate(rates)))
-    errors = lines(("errors", "rose", lambda s: s.errors_per_s, False))
+    errors = lines(("errors", "bad", lambda s: s.errors_per_s, False))
     yield _chart("events", "Also per second", "rate", [*rated, *errors])
     spreads = _names(sample.spreads for sample in result.series)
     yield _latencies(

@@ -54,10 +54,15 @@
     return { ticks, at: (value) => value / end };
   };
   const logarithmic = (low, top) => {
-    const from = Math.floor(Math.log10(low)), to = Math.max(from + 1, Math.ceil(Math.log10(top) - 0.001));
-    const ticks = [];
-    for (let power = from; power <= to; power += 1) ticks.push(10 ** power);
-    return { ticks, at: (value) => (Math.log10(Math.max(value, low)) - from) / (to - from) };
+    const from = Math.log10(low * 0.8), to = Math.log10(top * 1.25), ticks = [];
+    const within = (steps) => {
+      ticks.length = 0;
+      for (let power = Math.floor(from); power <= to; power += 1)
+        ticks.push(...steps.map((step) => step * 10 ** power).filter((tick) => Math.log10(tick) > from && Math.log10(tick) < to));
+      return ticks.length;
+    };
+    if (within([1]) < 3 && within([1, 3]) < 3) within([1, 2, 5]);
+    return { ticks, at: (value) => Math.max(0, (Math.log10(Math.max(value, 1e-9)) - from) / (to - from)) };
   };
   const times = (end, wanted) => {
     const steps = [0.5, 1, 2, 5, 10, 15, 20, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 28800, 86400];
@@ -103,25 +108,24 @@
     end();
     return drawn;
   };
+  const LEFT = 48; // where the scale is written
   const frame = (figure) => {
     const svg = figure.querySelector("svg");
-    const width = svg.clientWidth, height = figure.classList.contains("wide") ? 240 : width < 420 ? 170 : 190;
+    const width = Math.max(svg.clientWidth, 160), height = figure.classList.contains("wide") ? 240 : width < 420 ? 170 : 190;
     svg.replaceChildren();
     svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
     svg.style.height = `${height}px`;
-    return { svg, width, height, top: 16, foot: height - 22 };
+    return { svg, width, height, left: LEFT, top: 16, foot: height - 22, inner: width - LEFT };
   };
-  const gridLines = (box, scale, unit) => {
+  const grid = (box, scale, unit) => {
     const y = (value) => box.foot - scale.at(value) * (box.foot - box.top);
+    const rule = (at, kind) => make(box.svg, "line", { class: kind, x1: box.left, x2: box.width, y1: at, y2: at });
     for (const tick of scale.ticks) {
-      const at = Math.round(y(tick)) + 0.5;
-      make(box.svg, "line", { class: tick === scale.ticks[0] ? "foot" : "grid", x1: 0, x2: box.width, y1: at, y2: at });
+      rule(Math.round(y(tick)) + 0.5, "grid");
+      make(box.svg, "text", { x: box.left - 8, y: y(tick) + 4, "text-anchor": "end" }, TICKS[unit](tick));
     }
+    rule(box.foot + 0.5, "foot");
     return y;
-  };
-  // Written last, so that no line hides them: on the gridline's left end, above it.
-  const gridLabels = (box, scale, unit, y) => {
-    for (const tick of scale.ticks.slice(1)) make(box.svg, "text", { class: "tick", x: 0, y: y(tick) - 4 }, TICKS[unit](tick));
   };
   const legend = (figure, series, written) => {
     figure.querySelectorAll(".legend b").forEach((node, index) => {
@@ -133,23 +137,23 @@
   const overTime = [];
   const drawTime = (figure, chart) => {
     const box = frame(figure), end = figures.t.at(-1);
-    const x = (t) => (t / end) * box.width;
+    const x = (t) => box.left + (t / end) * box.inner;
     const [from, to] = figures.measured;
     for (const [a, b] of [[0, from], [to || end, end]])
       if (b > a) make(box.svg, "rect", { class: "outside", x: x(a), width: x(b) - x(a), y: box.top, height: box.foot - box.top });
     const all = chart.series.flatMap((line) => line.values.filter((value) => value > 0));
     const top = Math.max(...all), low = Math.min(...all);
     const scale = chart.log ? logarithmic(low, top) : linear(top, chart.unit, box.height > 200 ? 4 : 3);
-    const y = gridLines(box, scale, chart.unit);
-    for (const t of times(end, Math.max(3, box.width / 90)))
-      make(box.svg, "text", { x: x(t), y: box.height - 5, "text-anchor": t === 0 ? "start" : x(t) > box.width - 24 ? "end" : "middle" }, clock(t));
+    const y = grid(box, scale, chart.unit);
+    for (const t of times(end, Math.max(3, box.inner / 90)))
+      make(box.svg, "text", { x: x(t), y: box.height - 5, "text-anchor": x(t) > box.width - 18 ? "end" : "middle" }, clock(t));
     let flagged = -99;
     figures.marks.forEach(([t], index) => {
       const at = Math.round(x(Math.min(t, end))) + 0.5;
       make(box.svg, "line", { class: "mark", x1: at, x2: at, y1: box.top - 2, y2: box.foot });
       if (at - flagged < 15) return;
       flagged = at;
-      make(box.svg, "text", { class: "flag", x: Math.min(Math.max(at, 4), box.width - 4), y: box.top - 6 }, index + 1);
+      make(box.svg, "text", { class: "flag", x: Math.min(at, box.width - 4), y: box.top - 6 }, index + 1);
     });
     chart.series.toReversed().forEach((line) => {
       const tone = `var(--${line.tone})`;
@@ -157,7 +161,6 @@
       if (chart.area) make(box.svg, "path", { class: "area", d: area(points, box.foot), fill: tone });
       make(box.svg, "path", { class: "line", d: path(points), stroke: tone });
     });
-    gridLabels(box, scale, chart.unit, y);
     const pointer = make(box.svg, "g", { visibility: "hidden" });
     const cross = make(pointer, "line", { class: "cross", y1: box.top, y2: box.foot });
     const dots = chart.series.map((line) => make(pointer, "circle", { class: "dot", r: 3.5, fill: `var(--${line.tone})` }));
@@ -183,7 +186,7 @@
   };
   const nearest = (svg, event) => {
     const bounds = svg.getBoundingClientRect();
-    const t = ((event.clientX - bounds.left) / bounds.width) * figures.t.at(-1);
+    const t = ((event.clientX - bounds.left - LEFT) / (bounds.width - LEFT)) * figures.t.at(-1);
     let best = 0;
     figures.t.forEach((each, index) => {
       if (Math.abs(each - t) < Math.abs(figures.t[best] - t)) best = index;
@@ -208,20 +211,19 @@
   const drawCurves = (figure, curves) => {
     const box = frame(figure), points = curves.flatMap((curve) => curve.points);
     const end = Math.max(...points.map((each) => each[0]), 1.05), from = 0.15;
-    const x = (share) => ((share - from) / (end - from)) * box.width;
+    const x = (share) => box.left + ((share - from) / (end - from)) * box.inner;
     const scale = logarithmic(Math.min(...points.map((each) => each[1])), Math.max(...points.map((each) => each[1])));
-    const y = gridLines(box, scale, "ms");
+    const y = grid(box, scale, "ms");
     let written = -99;
     for (const [share, label] of POINTS.filter(([share]) => share <= end)) {
       const at = Math.round(x(share)) + 0.5;
       make(box.svg, "line", { class: "mark", x1: at, x2: at, y1: box.top, y2: box.foot });
       if (at - written < 48) continue;
       written = at;
-      make(box.svg, "text", { x: at, y: box.height - 5, "text-anchor": at > box.width - 30 ? "end" : at < 16 ? "start" : "middle" }, label);
+      make(box.svg, "text", { x: at, y: box.height - 5, "text-anchor": at > box.width - 30 ? "end" : "middle" }, label);
     }
     for (const curve of curves.toReversed())
       make(box.svg, "path", { class: "line", stroke: `var(--${curve.tone})`, d: path(curve.points.map(([share, value]) => [x(share), y(value)])) });
-    gridLabels(box, scale, "ms", y);
   };
 
   const draw = () => {
@@ -235,11 +237,11 @@
   };
   draw();
   document.querySelectorAll("figure[data-chart] svg").forEach(listen);
-  let width = document.documentElement.clientWidth;
-  addEventListener("resize", () => {
-    if (document.documentElement.clientWidth === width) return;
-    width = document.documentElement.clientWidth;
+  let width = document.querySelector("main").clientWidth;
+  new ResizeObserver(([entry]) => {
+    if (entry.target.clientWidth === width) return;
+    width = entry.target.clientWidth;
     draw();
-  });
+  }).observe(document.querySelector("main"));
   document.documentElement.dataset.drawn = "yes";
 })();

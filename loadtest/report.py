@@ -25,14 +25,16 @@ _HERE = Path(__file__).parent
 # Which latencies come first in the tiles, by act; all others after them.
 FIRST = {"kick": ("drop",), "connect": ("login",), "presence": ("presence",), "reconnect": ("reconnect",)}
 TILES = 6
+# Of the cells with median, p90, p99 …: what a phone has no room for, and what counts most.
+CLASSES = {1: " class=lesser", 2: " class=p99"}
 TILE_LATENCIES = ("delivery", "drop", "presence", "reconnect", "login")
 CALLED = {
     "delivery": "Delivery",
-    "sent": "Answer to the sender",
+    "sent": "Answer to sender",
     "login": "Login",
-    "presence": "Presence told",
-    "drop": "Kick to closed socket",
-    "reconnect": "Back after a break",
+    "presence": "Presence",
+    "drop": "Kick to close",
+    "reconnect": "Reconnect",
 }
 # Where the generator was the limit the figures say less about the service than about the tool.
 LIMITS = {
@@ -150,7 +152,7 @@ def _figures(result: Result) -> Iterator[tuple[str, str, str]]:
 
 def _latency_figure(name: str, latency: Latency) -> tuple[str, str, str]:
     more = f"median {units.milliseconds(latency.p50_ms)}"
-    return f"{CALLED.get(name, units.words(name).capitalize())}, p99", units.milliseconds(latency.p99_ms), _more(more)
+    return f"{CALLED.get(name, units.words(name).capitalize())} p99", units.milliseconds(latency.p99_ms), _more(more)
 
 
 def _more(text: str) -> str:
@@ -165,7 +167,8 @@ def _split(result: Result) -> str:
         f'<i style="flex:{value:.3f};background:var(--{tone})"></i>'
         for value, tone in ((gateway, "blue"), (store, "amber"))
     )
-    return f'<div class="split">{bar}</div>' + _more(f"gateway {gateway:.1f} + store {store:.1f}")
+    named = f"<span>gateway {gateway:.1f}</span><span>store {store:.1f}</span>"
+    return f'<div class="split">{bar}</div><div class="more parts">{named}</div>'
 
 
 def _verdict(result: Result) -> str:
@@ -208,21 +211,21 @@ def _latencies(result: Result, drawn: bool) -> str:
 <h2>Latencies</h2>
 <p class="note">All of the measured time, {loop}.</p>
 <div class="card scroll"><table>
-<thead><tr><th></th><th>count</th><th>median</th><th>p90</th><th>p99</th><th>p99.9</th><th>max</th>
+<thead><tr><th></th><th class="lesser">count</th><th>median</th><th class="lesser">p90</th>
+<th>p99</th><th>p99.9</th><th>max</th>
 <th class="range" aria-hidden="true"></th></tr></thead>
 <tbody>{rows}</tbody></table></div>
-<div class="charts" style="margin-top:12px">{chart}</div>
+<div class="charts below">{chart}</div>
 </section>"""
 
 
 def _latency_row(name: str, latency: Latency, tone: str, low: float, top: float) -> str:
     points = (latency.p50_ms, latency.p90_ms, latency.p99_ms, latency.p999_ms, latency.max_ms)
-    cells = "".join(
-        f"<td{' class=p99' if i == 2 else ''}>{escape(units.milliseconds(each))}</td>" for i, each in enumerate(points)
-    )
+    cells = "".join(f"<td{CLASSES.get(i, '')}>{escape(units.milliseconds(each))}</td>" for i, each in enumerate(points))
     return (
         f'<tr><th scope="row"><i class="swatch" style="background:var(--{tone})"></i>'
-        f"{escape(CALLED.get(name, units.words(name).capitalize()))}</th><td>{latency.count:,}</td>{cells}"
+        f"{escape(CALLED.get(name, units.words(name).capitalize()))}</th>"
+        f'<td class="lesser">{latency.count:,}</td>{cells}'
         f'<td class="range">{_range(latency, tone, low, top)}</td></tr>'
     )
 
@@ -292,7 +295,7 @@ def _facts(result: Result) -> str:
         rows["python"] = machine.python
     counted = {units.words(name): f"{number:,}" for name, number in result.counts.items()}
     scenario = {units.words(name): _plain(value) for name, value in result.scenario.items() if _plain(value)}
-    cards = (("Counted", counted), ("Machine", rows), ("Scenario", scenario))
+    cards = (("Scenario", scenario), ("Counted", counted), ("Machine", rows))
     listed = "".join(
         f'<div class="card"><h3>{title}</h3><dl>{_pairs(facts)}</dl></div>' for title, facts in cards if facts
     )
