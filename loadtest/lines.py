@@ -323,9 +323,9 @@ _ALL = (
             Goal("processes", "processes, with the store", digits=0),
         ),
         _many,
-        "`perf record -e cpu-clock` of a node with 15,000 idle connections: 45 % in the kernel (TCP of ping and pong over "
-        "loopback), 43 % in Python, 7 % in uvloop. Each silent connection is pinged every 25 s (`heartbeat_s`) and "
-        "answers: 2,000 of each a second, about 40 µs of CPU for both. A longer `heartbeat_s` costs less in proportion",
+        "`perf record -e cpu-clock` of a node with 15,000 idle connections: 45 % in the kernel (TCP of ping and pong "
+        "over loopback), 43 % in Python, 7 % in uvloop. Each silent connection is pinged every 25 s (`heartbeat_s`) "
+        "and answers: 2,000 of each a second, about 40 µs of CPU for both. A longer one costs less in proportion",
     ),
     Line(
         "lag",
