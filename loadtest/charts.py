@@ -21,6 +21,13 @@ STEEP = 30.0
 DULL_GAUGES = {"gateway_connections", "gateway_sessions", "gateway_ready"}
 GAUGES_SHOWN = 4
 
+# What happened beside the messages: shown in this order, and what is not named here after it. Acks and answers come as
+# often as messages and would press all others to the ground; the kinds of drops are told together.
+EVENTS = ("logins", "reconnects", "drops", "kept_out", "presence", "refused", "left_out", "unanswered")
+HIDDEN_EVENTS = ("acknowledged", "acks", "echoes", "changes", "cut")
+LINES = 6
+SPREADS = ("drop", "presence", "reconnect", "login", "replay", "sent")
+
 TONES = {
     "delivered": "blue",
     "sent": "grey",
@@ -28,11 +35,16 @@ TONES = {
     "presence": "teal",
     "drop": "rose",
     "drops": "rose",
+    "drop_answer": "brown",
     "login": "amber",
     "logins": "amber",
     "reconnect": "violet",
     "reconnects": "violet",
+    "replay": "olive",
+    "kept_out": "brown",
     "refused": "grey",
+    "left_out": "olive",
+    "unanswered": "blue",
     "errors": "bad",
 }
 SPARE_TONES = ("violet", "teal", "amber", "rose", "blue", "grey")
@@ -86,15 +98,19 @@ def _charts(result: Result, parts: Sequence[Sequence[Sample]]) -> Iterator[dict[
     yield _chart(
         "connections", "Connections", "count", lines(("open", "teal", lambda s: s.connections, False)), area=True
     )
-    rates = _names(sample.rates for sample in result.series)
+    rates = [
+        name
+        for name in _ordered(_names(sample.rates for sample in result.series), EVENTS)
+        if name not in HIDDEN_EVENTS and not name.startswith("drops_")
+    ][:LINES]
     rated = lines(*((units.words(name), _tone(name, i), _rate(name), False) for i, name in enumerate(rates)))
     errors = lines(("errors", "bad", lambda s: s.errors_per_s, False))
     yield _chart("events", "Also per second", "rate", [*rated, *errors])
-    spreads = _names(sample.spreads for sample in result.series)
+    spreads = _ordered(_names(sample.spreads for sample in result.series), SPREADS)[:LINES]
     yield _latencies(
         "others",
         "Other latencies, p99",
-        lines(*((name, _tone(name, i), _tail(name), True) for i, name in enumerate(spreads))),
+        lines(*((units.words(name), _tone(name, i), _tail(name), True) for i, name in enumerate(spreads))),
     )
     yield _chart(
         "cpu",
@@ -149,6 +165,10 @@ def _names(found: Iterable[dict[str, Any]]) -> list[str]:
     return list(dict.fromkeys(name for each in found for name in each))
 
 
+def _ordered(names: Iterable[str], first: Sequence[str]) -> list[str]:
+    return sorted(names, key=lambda name: first.index(name) if name in first else len(first))
+
+
 def _tone(name: str, index: int) -> str:
     return TONES.get(name, SPARE_TONES[index % len(SPARE_TONES)])
 
@@ -173,7 +193,7 @@ def curves(latencies: dict[str, Latency]) -> list[dict[str, Any]]:
     for index, (name, latency) in enumerate(latencies.items()):
         points = curve(latency)
         if points:
-            found.append({"name": name, "tone": _tone(name, index), "points": points})
+            found.append({"name": units.words(name), "tone": _tone(name, index), "points": points})
     return found
 
 

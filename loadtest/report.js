@@ -85,7 +85,8 @@
     for (const point of points) {
       if (point === null) pen = "M";
       else {
-        drawn += `${pen}${point[0].toFixed(1)} ${point[1].toFixed(1)}`;
+        // A point between two gaps is a dot.
+        drawn += `${pen}${point[0].toFixed(1)} ${point[1].toFixed(1)}${pen === "M" ? "h0" : ""}`;
         pen = "L";
       }
     }

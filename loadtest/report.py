@@ -27,6 +27,7 @@ FIRST = {"kick": ("drop",), "connect": ("login",), "presence": ("presence",), "r
 TILES = 6
 # Of the cells with median, p90, p99 …: what a phone has no room for, and what counts most.
 CLASSES = {1: " class=lesser", 2: " class=p99"}
+ORDER = ("delivery", "sent", "drop", "drop_answer", "presence", "reconnect", "replay", "login")
 TILE_LATENCIES = ("delivery", "drop", "presence", "reconnect", "login")
 CALLED = {
     "delivery": "Delivery",
@@ -34,6 +35,7 @@ CALLED = {
     "login": "Login",
     "presence": "Presence",
     "drop": "Kick to close",
+    "drop_answer": "Kick to answer",
     "reconnect": "Reconnect",
 }
 # Where the generator was the limit the figures say less about the service than about the tool.
@@ -203,7 +205,7 @@ def _latencies(result: Result, drawn: bool) -> str:
     top = max((latency.max_ms for latency in found), default=1.0)
     rows = "".join(
         _latency_row(name, latency, charts.TONES.get(name, "grey"), low, top)
-        for name, latency in result.latencies.items()
+        for name, latency in sorted(result.latencies.items(), key=lambda item: _place(item[0]))
     )
     names = ((curve["name"], curve["tone"]) for curve in charts.curves(result.latencies)) if drawn else ()
     chart = _figure("Latency by percentile", names, "wide", "data-curves") if drawn else ""
@@ -217,6 +219,10 @@ def _latencies(result: Result, drawn: bool) -> str:
 <tbody>{rows}</tbody></table></div>
 <div class="charts below">{chart}</div>
 </section>"""
+
+
+def _place(name: str) -> int:
+    return ORDER.index(name) if name in ORDER else len(ORDER)
 
 
 def _latency_row(name: str, latency: Latency, tone: str, low: float, top: float) -> str:
@@ -270,13 +276,16 @@ def _over_time(result: Result, drawn: Iterable[Mapping[str, Any]]) -> str:
 
 
 def _figure(title: str, lines: Iterable[tuple[str, str]], kind: str, attribute: str) -> str:
+    lines = list(lines)
+    # So that the values of a moment, shown behind the names, move nothing.
+    many = " many" if len(lines) > 3 and "data-chart" in attribute else ""
     legend = "".join(
         f'<span><i class="swatch" style="background:var(--{tone})"></i>{escape(name)}<b></b></span>'
         for name, tone in lines
     )
     return (
-        f'<figure class="card chart {kind}" {attribute}><figcaption><h3>{escape(title)}</h3>'
-        f'<span class="legend"><span class="at"></span>{legend}</span></figcaption>'
+        f'<figure class="card chart {kind}" {attribute}><figcaption><h3>{escape(title)}<span class="at"></span></h3>'
+        f'<span class="legend{many}">{legend}</span></figcaption>'
         f'<svg role="img" tabindex="0" aria-label="{escape(title)}"></svg></figure>'
     )
 
