@@ -368,6 +368,12 @@ class Crowd:
             for _ in range(self.window - len(wire.waiting)):
                 self.say(wire, now)
 
+    def prepare(self) -> None:
+        """Chooses whom everybody writes to, which takes a ms each: in the run it would be the service's delay."""
+        if self.scenario.rate or self.scenario.window:
+            for user in self.users.values():
+                user.choices = itertools.cycle(self._choices(user))
+
     def say(self, wire: Wire, at: int) -> None:
         """Sends the user's next message, which was to go out at that µs."""
         choices = wire.user.choices

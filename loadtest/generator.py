@@ -70,6 +70,7 @@ class Generator:
         module, _, name = plan.dialect.partition(":")
         dialect = cast("Dialect", getattr(importlib.import_module(module), name)(plan.url))
         self.crowd: Crowd = acts.crowd_of(plan.scenario.act)(plan, dialect)
+        self.crowd.prepare()
         self._pulse = Pulse(self.crowd)
         self._cpu = time.process_time()
         self._at = time.monotonic()
