@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+import structlog
 
 from gateway.core.close import Refusal
 from gateway.core.session import Session
@@ -26,6 +27,8 @@ from gateway.services.words import Words
 from gateway.store import messages
 from gateway.store.keys import Keys
 from gateway.store.relaying import RelayLimits
+
+log = structlog.get_logger(__name__)
 
 _json = msgspec.json.Encoder().encode
 
@@ -192,7 +195,11 @@ class Relay:
         pushes, at = heads[-1], 0
         for index in range(1, 3 * count + 1, 3):
             end = at + int(heads[index + 2])
-            self._deliver(heads[index], heads[index + 1], pushes[at:end])
+            try:
+                self._deliver(heads[index], heads[index + 1], pushes[at:end])
+            except Exception:
+                METRICS.callbacks_failed += 1
+                log.exception("a push of a batch failed, the others go on")
             at = end
 
     def _deliver(self, user: bytes, raw: bytes, push: bytes) -> None:

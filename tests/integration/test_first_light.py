@@ -1,5 +1,6 @@
 """The main job, end to end, on one node."""
 
+from gateway.metrics import METRICS
 from tests.nodes import login, running_node
 from tests.servers import Server
 
@@ -27,3 +28,17 @@ async def test_two_users_exchange_messages_and_a_block_binds_at_once(valkey: Ser
         assert reason["code"] == 31011
         assert not await node.services.presence.online("bob")
         await alice.close()
+
+
+async def test_a_push_that_cannot_be_read_leaves_the_others_of_its_batch(valkey: Server) -> None:
+    async with running_node(valkey.url) as node:
+        alice, bob = await login(node, "alice"), await login(node, "bob")
+        before = METRICS.callbacks_failed
+        pushes = [b'{"type":"message","mid":"%d"}' % number for number in range(3)]
+        places = (b"9999999999999-1", b"no-place", b"9999999999999-2")
+        heads = [b"bob\n%b\n%d" % (place, len(push)) for place, push in zip(places, pushes, strict=True)]
+        node.relay.received_many(b"M3\n" + b"\n".join(heads) + b"\n" + b"".join(pushes))
+        assert [(await bob.next("message"))["mid"] for _ in range(2)] == ["0", "2"]
+        assert METRICS.callbacks_failed == before + 1
+        await alice.close()
+        await bob.close()
