@@ -3,6 +3,7 @@
 #   make run                      start the gateway; GATEWAY_* variables and ARGS="--client-port 9000" are passed on
 #   make check                    lint, types, layers and tests
 #   make loadtest ARGS="run chat" a load test; without ARGS: what there is
+#   make pictures                 run mixed and kick and draw their reports for the README, into docs/pictures
 #   make peers                    measure Socket.IO, ejabberd and others beside the gateway; writes docs/benchmarks.md
 #   make test ARGS="tests/core"   some of the tests; WORKERS=0 runs them in one process
 
@@ -17,7 +18,7 @@ LOADTEST := $(VENV)/.loadtest
 TOOLS := $(VENV)/.tools
 
 .DEFAULT_GOAL := check
-.PHONY: run loadtest check lint types layers test docs peers clean
+.PHONY: run loadtest check lint types layers test docs peers pictures clean
 
 run: $(RUNTIME)
 	@exec $(BIN)/gateway serve $(ARGS)
@@ -46,6 +47,9 @@ docs: $(TOOLS)
 # Needs node and npm, apt-get and dpkg, and two cores; what is missing is said, and left out.
 peers: $(TOOLS)
 	@exec $(BIN)/python -m loadtest peers --install --write docs/benchmarks.md $(ARGS)
+
+pictures: $(TOOLS)
+	@PYTHON=$(BIN)/python exec bash loadtest/pictures.sh $(RESULTS)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -25,6 +25,7 @@ _HERE = Path(__file__).parent
 # Which latencies come first in the tiles, by act; all others after them.
 FIRST = {"kick": ("drop",), "connect": ("login",), "presence": ("presence",), "reconnect": ("reconnect",)}
 TILES = 6
+TALK = ("", "chat", "kick")
 # Of the cells with median, p90, p99 …: what a phone has no room for, and what counts most.
 CLASSES = {1: " class=lesser", 2: " class=p99"}
 ORDER = ("delivery", "sent", "drop", "drop_answer", "presence", "reconnect", "replay", "login")
@@ -141,7 +142,8 @@ def _figures(result: Result) -> Iterator[tuple[str, str, str]]:
     if act == "connect" and result.rates.get("logins"):
         yield "Logins", f"{units.count(result.rates['logins'])} /s", ""
     cost = result.service
-    if cost.cpu_us_per_message is not None:
+    # Where people come and go all the time, the messages are not what the CPU went into.
+    if cost.cpu_us_per_message is not None and act in TALK:
         yield "CPU per message", units.microseconds(cost.cpu_us_per_message), _split(result)
     for name in (name for name in TILE_LATENCIES if name in result.latencies and name not in first):
         yield _latency_figure(name, result.latencies[name])

@@ -1,0 +1,25 @@
+#!/usr/bin/env bash
+# Runs `mixed` and `kick` and draws their reports for the README, by day and by night, into docs/pictures.
+# Wants a quiet machine, chromium, and the fonts of Debian's package fonts-inter (others do as well, less prettily).
+#
+#   make pictures                  runs both
+#   make pictures RESULTS=DIR      draws DIR/mixed.json and DIR/kick.json, which were measured before
+set -euo pipefail
+cd "$(dirname "$0")/.."
+python=${PYTHON:-.venv/bin/python}
+results=${1:-}
+
+if [ -z "$results" ]; then
+    results=build/pictures
+    mkdir -p "$results"
+    for scenario in mixed kick; do
+        "$python" -m loadtest run "$scenario" --start "" --pin --json "$results/$scenario.json"
+    done
+fi
+mkdir -p docs/pictures
+for scenario in mixed kick; do
+    for scheme in light dark; do
+        "$python" -m loadtest.picture "$results/$scenario.json" "docs/pictures/$scenario-$scheme.png" \
+            --scheme "$scheme" --width 1160 --height 1560
+    done
+done
