@@ -36,7 +36,6 @@ class Sightings:
     state is right in the end, not that every step is told).
 
     Attributes:
-        told: pushes that told a watcher of a change.
         overtaken: changes that a watcher had not heard of before the next one.
         stale: pushes that came after one of a higher version, or twice.
         strange: pushes about somebody whom the watcher does not watch.
@@ -51,7 +50,7 @@ class Sightings:
         self._due: dict[str, set[str]] = {}
         self._watchers: dict[str, set[str]] = {}
         self._watched: dict[str, set[str]] = {}
-        self.told = self.overtaken = self.stale = self.strange = 0
+        self.overtaken = self.stale = self.strange = 0
         self.examples: list[str] = []
 
     def asks(self, watcher: str, users: Iterable[str]) -> None:
@@ -102,7 +101,6 @@ class Sightings:
         if change is None or due is None or change.online != told.online or watcher not in due:
             return None
         due.discard(watcher)
-        self.told += 1
         return at_us - change.at_us
 
     def waiting(self) -> int:
