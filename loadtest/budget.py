@@ -59,7 +59,7 @@ def budget(
     pin: bool = True,
     json: Path | None = None,
     write: Path | None = None,
-    from_json: tuple[Path, ...] = (),
+    from_json: Annotated[tuple[Path, ...], Parameter(negative=())] = (),
 ) -> int:
     """Measure every line of the budget.
 
