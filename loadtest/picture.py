@@ -15,11 +15,13 @@ from typing import Literal
 from loadtest import report
 from loadtest.result import ResultFault, read
 
+# Dots a pixel: as many as a README shows on a fine screen.
+SHARPNESS = 1.5
 Scheme = Literal["light", "dark"]
 
 
 def draw(page: Path, picture: Path, *, scheme: Scheme = "light", width: int = 1160, height: int | None = None) -> None:
-    """Draws an HTML file at two dots a pixel.
+    """Draws an HTML file.
 
     Args:
         page: the file.
@@ -44,7 +46,7 @@ def draw(page: Path, picture: Path, *, scheme: Scheme = "light", width: int = 11
         browser = playwright.chromium.launch(executable_path=chromium, args=sandbox)
         try:
             window = browser.new_page(
-                viewport={"width": width, "height": height or 800}, device_scale_factor=2, color_scheme=scheme
+                viewport={"width": width, "height": height or 800}, device_scale_factor=SHARPNESS, color_scheme=scheme
             )
             window.goto(page.resolve().as_uri())
             window.wait_for_selector("html[data-drawn]")
