@@ -26,6 +26,7 @@ GAUGES_SHOWN = 4
 EVENTS = ("logins", "reconnects", "drops", "kept_out", "presence", "refused", "left_out", "unanswered")
 HIDDEN_EVENTS = ("acknowledged", "acks", "echoes", "changes", "cut")
 LINES = 6
+LATENCIES = ("delivery", "sent", "drop", "drop_answer", "presence", "reconnect", "replay", "login")
 SPREADS = ("drop", "presence", "reconnect", "login", "replay", "sent")
 
 TONES = {
@@ -100,13 +101,13 @@ def _charts(result: Result, parts: Sequence[Sequence[Sample]]) -> Iterator[dict[
     )
     rates = [
         name
-        for name in _ordered(_names(sample.rates for sample in result.series), EVENTS)
+        for name in ordered(_names(sample.rates for sample in result.series), EVENTS)
         if name not in HIDDEN_EVENTS and not name.startswith("drops_")
     ][:LINES]
     rated = lines(*((units.words(name), _tone(name, i), _rate(name), False) for i, name in enumerate(rates)))
     errors = lines(("errors", "bad", lambda s: s.errors_per_s, False))
     yield _chart("events", "Also per second", "rate", [*rated, *errors])
-    spreads = _ordered(_names(sample.spreads for sample in result.series), SPREADS)[:LINES]
+    spreads = ordered(_names(sample.spreads for sample in result.series), SPREADS)[:LINES]
     yield _latencies(
         "others",
         "Other latencies, p99",
@@ -165,7 +166,8 @@ def _names(found: Iterable[dict[str, Any]]) -> list[str]:
     return list(dict.fromkeys(name for each in found for name in each))
 
 
-def _ordered(names: Iterable[str], first: Sequence[str]) -> list[str]:
+def ordered(names: Iterable[str], first: Sequence[str] = LATENCIES) -> list[str]:
+    """The names in their order of interest, by default that of latencies; unknown ones last."""
     return sorted(names, key=lambda name: first.index(name) if name in first else len(first))
 
 
@@ -190,8 +192,8 @@ def _short(value: float) -> float:
 def curves(latencies: dict[str, Latency]) -> list[dict[str, Any]]:
     """Each latency's value by percentile: points of (-log10(1 - share), ms), as far as there are values to tell it."""
     found = []
-    for index, (name, latency) in enumerate(latencies.items()):
-        points = curve(latency)
+    for index, name in enumerate(ordered(latencies)):
+        points = curve(latencies[name])
         if points:
             found.append({"name": units.words(name), "tone": _tone(name, index), "points": points})
     return found

@@ -20,6 +20,6 @@ mkdir -p docs/pictures
 for scenario in mixed kick; do
     for scheme in light dark; do
         "$python" -m loadtest.picture "$results/$scenario.json" "docs/pictures/$scenario-$scheme.png" \
-            --scheme "$scheme" --width 1160 --height 1560
+            --scheme "$scheme" --width 1160 --height 1690
     done
 done

@@ -28,7 +28,6 @@ TILES = 6
 TALK = ("", "chat", "kick")
 # Of the cells with median, p90, p99 …: what a phone has no room for, and what counts most.
 CLASSES = {1: " class=lesser", 2: " class=p99"}
-ORDER = ("delivery", "sent", "drop", "drop_answer", "presence", "reconnect", "replay", "login")
 TILE_LATENCIES = ("delivery", "drop", "presence", "reconnect", "login")
 CALLED = {
     "delivery": "Delivery",
@@ -206,8 +205,8 @@ def _latencies(result: Result, drawn: bool) -> str:
     low = min((latency.p50_ms for latency in found), default=1.0) / 3
     top = max((latency.max_ms for latency in found), default=1.0)
     rows = "".join(
-        _latency_row(name, latency, charts.TONES.get(name, "grey"), low, top)
-        for name, latency in sorted(result.latencies.items(), key=lambda item: _place(item[0]))
+        _latency_row(name, result.latencies[name], charts.TONES.get(name, "grey"), low, top)
+        for name in charts.ordered(result.latencies)
     )
     names = ((curve["name"], curve["tone"]) for curve in charts.curves(result.latencies)) if drawn else ()
     chart = _figure("Latency by percentile", names, "wide", "data-curves") if drawn else ""
@@ -221,10 +220,6 @@ def _latencies(result: Result, drawn: bool) -> str:
 <tbody>{rows}</tbody></table></div>
 <div class="charts below">{chart}</div>
 </section>"""
-
-
-def _place(name: str) -> int:
-    return ORDER.index(name) if name in ORDER else len(ORDER)
 
 
 def _latency_row(name: str, latency: Latency, tone: str, low: float, top: float) -> str:
