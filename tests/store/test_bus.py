@@ -7,22 +7,23 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from gateway.store import accounts, sessions
+from gateway.store import accounts, messages, sessions
 from gateway.store.bus import Bus
 from gateway.store.call import Call
 from gateway.store.errors import OutcomeUnknown, StoreUnavailable
+from gateway.store.relaying import RelayLimits
 from gateway.store.store import Store
 from tests.proxy import Proxy
 from tests.servers import Cluster, Server
-from tests.store.acts import TIMES, Acts
+from tests.store.acts import RETENTION_MS, TIMES, Acts
 from tests.waiting import eventually
 
 
 @asynccontextmanager
-async def running_bus(store: Store, **times: float) -> AsyncIterator[tuple[Bus, list[bytes]]]:
+async def running_bus(store: Store, incarnation: str = "a.1", **times: float) -> AsyncIterator[tuple[Bus, list[bytes]]]:
     """A bus that is ready, and what is pushed to it."""
     bus = Bus(store.topology, TIMES._replace(**times), 10_000)
-    bus.incarnation = "a.1"
+    bus.incarnation = incarnation
     pushes: list[bytes] = []
     bus.on_push = pushes.append
 
@@ -67,6 +68,34 @@ async def test_every_partition_is_reached_and_heard_on_its_own_link(acts: Acts) 
         await eventually(lambda: len(said) == len(acts.store.topology.masters))
         assert set(said) == {b"dbob"}
         assert len(pushes) == 256
+
+
+async def test_messages_of_one_turn_to_many_partitions_are_each_stored_and_heard_in_order(acts: Acts) -> None:
+    users = [f"u{index}" for index in range(100)]
+    await acts.register(*users)
+    for user in users:
+        await acts.joined(user, f"s-{user}", "a.1m")
+    limits = RelayLimits(100, RETENTION_MS, 1 << 26)
+    async with running_bus(acts.store, "a.1m") as (bus, pushes):
+        answers: list[tuple[str, Any]] = []
+        for mid in ("m1", "m2"):
+            for user in users:
+                tail = f'"mid":"{mid}","from":"alice","to":"{user}","kind":"text","body":1}}'.encode()
+                bus.relay("alice", user, "", tail, limits, lambda at, answer: answers.append((at, answer)), user)
+        await eventually(lambda: len(answers) == 200)
+        assert [answer for _, answer in answers if not (isinstance(answer, bytes) and answer[:1] == b"+")] == []
+        # A push may come behind its answer.
+        await eventually(lambda: b"".join(pushes).count(b'"mid":') == 200)
+        heard = b"".join(pushes)
+        for user in users:
+            assert await acts.inbox(user) == ["m1", "m2"]
+            places = [messages.parse_id(answer[1:]) for at, answer in answers if at == user]
+            assert places == sorted(places)
+            first, second = (
+                heard.index(f'"mid":"{mid}","from":"alice","to":"{user}"'.encode()) for mid in ("m1", "m2")
+            )
+            assert first < second
+        assert any(push.startswith(b"M") for push in pushes)
 
 
 async def test_functions_lost_by_the_server_are_loaded_again(acts: Acts) -> None:
