@@ -18,7 +18,7 @@ LOADTEST := $(VENV)/.loadtest
 TOOLS := $(VENV)/.tools
 
 .DEFAULT_GOAL := check
-.PHONY: run loadtest check lint types layers test docs peers pictures clean
+.PHONY: run loadtest check lint types layers test docs peers peers-installed pictures clean
 
 run: $(RUNTIME)
 	@exec $(BIN)/gateway serve $(ARGS)
@@ -47,6 +47,10 @@ docs: $(TOOLS)
 # Needs node and npm, apt-get and dpkg, and two cores; what is missing is said, and left out.
 peers: $(TOOLS)
 	@exec $(BIN)/python -m loadtest peers --install --write docs/benchmarks.md $(ARGS)
+
+# For the tests, which run every peer for a moment.
+peers-installed: $(TOOLS)
+	@exec $(BIN)/python -m loadtest peers --install-only
 
 pictures: $(TOOLS)
 	@PYTHON=$(BIN)/python exec bash loadtest/pictures.sh $(RESULTS)

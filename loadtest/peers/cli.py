@@ -27,6 +27,7 @@ def peers(
     seconds: float = 5.0,
     connections: int = 2000,
     install: Annotated[bool, Parameter(negative=())] = False,
+    install_only: Annotated[bool, Parameter(negative=())] = False,
     json: Path | None = None,
     write: Path | None = None,
     from_json: Path | None = None,
@@ -39,6 +40,7 @@ def peers(
         seconds: Measured time of each run with messages.
         connections: Idle connections for the memory.
         install: Install what is missing first: into the virtual environment, nowhere else.
+        install_only: Install it and measure nothing.
         json: Where all figures go.
         write: The document whose part "peers" is replaced.
         from_json: Measure nothing; write the document of the figures in this file.
@@ -51,7 +53,10 @@ def peers(
     if from_json is not None:
         found = _read(from_json)
     else:
-        ready, absent = _ready([peer(name).name for name in names or PEERS], install, asked=bool(names))
+        wanted = [peer(name).name for name in names or PEERS]
+        ready, absent = _ready(wanted, install or install_only, asked=bool(names))
+        if install_only:
+            return FAILED if absent else FINE
         found = measured(ready, rounds, seconds, connections, _say)
         found.absent |= absent
     if json is not None:
