@@ -97,7 +97,10 @@ async def test_the_store_does_not_answer(admin: Admin, valkey: Server, path: str
 
 
 async def test_metrics_for_a_scraper(serve: Serve) -> None:
-    async with serve(app={"metrics": lambda: b"gateway_sessions 3.0\n"}) as admin:
+    async def of_all() -> bytes:
+        return b"gateway_sessions 3.0\n"
+
+    async with serve(app={"metrics": of_all}) as admin:
         answer = await admin.call("/metrics", method="GET", headers={})
         assert (answer.status_code, answer.text) == (200, "gateway_sessions 3.0\n")
         assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
