@@ -124,7 +124,7 @@ class RelayPipeline(Pipeline):
                 for (callback, context), line in zip(waiting, lines, strict=True):
                     # A try costs nothing until something is raised.
                     try:
-                        callback(context, line if line[0] in _STORED else answer_of(line))
+                        callback(context, line if line[:1] in _STORED else answer_of(line))
                     except Exception:
                         self._failed("a reply's callback")
                 return
@@ -139,16 +139,19 @@ def relay_many(keys: Sequence[Part], limits: RelayLimits, arguments: Sequence[Pa
     return ("FCALL", "gw1_relay_many", len(keys), *keys, *limits, *arguments)
 
 
-_STORED = b"+-"
+_STORED = frozenset((b"+", b"-"))
 
 
 def answer_of(line: bytes) -> bytes | int | OutcomeUnknown:
     """What a line of its reply says of one message; see RelayPipeline.relay."""
-    if line[0] in _STORED:
+    if line[:1] in _STORED:
         return line
     if line[:1] == b"!":
         return OutcomeUnknown(f"Redis stopped a Function midway: {line[1:].decode(errors='replace')}")
-    return int(line)
+    try:
+        return int(line)
+    except ValueError:
+        return OutcomeUnknown(f"an answer that says nothing of the message: {line!r:.100}")
 
 
 def wrote(reply: Any) -> bool:

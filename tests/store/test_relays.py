@@ -131,6 +131,24 @@ async def test_a_node_that_takes_batches_hears_of_all_at_once(acts: Acts) -> Non
         assert (await ear.heard())[0].startswith(f"m{bob}\n".encode())
 
 
+async def test_a_push_that_may_not_be_published_fails_no_other(acts: Acts) -> None:
+    bob, carol, dave = together(acts, 3)
+    await acts.register(bob, carol, dave)
+    await acts.joined(bob, "s1", NODE)
+    await acts.joined(carol, "s2", OTHER)
+    await acts.joined(dave, "s3", NODE)
+    master = acts.store.topology.master(acts.keys.partition("u0"))
+    async with acts.hearing(bob, NODE) as (ear,):
+        await master.execute("ACL", "SETUSER", "default", "resetchannels", f"&*{NODE}")
+        try:
+            answers = await acts.send_many(*(("alice", to, "", f"m{to}") for to in (bob, carol, carol, dave)))
+        finally:
+            await master.execute("ACL", "SETUSER", "default", "allchannels")
+        assert [type(answer) for answer in answers] == [bytes, OutcomeUnknown, OutcomeUnknown, bytes]
+        assert (await ear.heard())[0].startswith(b"M2\n")
+        assert [len(await acts.inbox(to)) for to in (bob, carol, dave)] == [1, 2, 1]
+
+
 async def test_nobody_is_reached_where_the_node_is_gone(acts: Acts) -> None:
     bob, carol = together(acts, 2)
     await acts.register(bob, carol)
@@ -246,7 +264,7 @@ async def test_a_message_that_cannot_leave_is_not_waited_for_for_ever(acts: Acts
         assert isinstance(sender.answers[0][1], OutcomeUnknown)
 
 
-@pytest.mark.parametrize("reply", [b"$7\r\n+1-1\n-2\r\n", b":1\r\n", b"*0\r\n"])
+@pytest.mark.parametrize("reply", [b"$7\r\n+1-1\n-2\r\n", b"$6\r\n\nx-1\n!\r\n", b":1\r\n", b"*0\r\n"])
 async def test_an_answer_that_cannot_be_read_is_an_unknown_outcome(acts: Acts, reply: bytes) -> None:
     bob = together(acts, 1)[0]
     await acts.register(bob)

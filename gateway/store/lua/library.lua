@@ -1,6 +1,8 @@
 #!lua name=gw1
 
--- All that must be atomic, one Function each. Every Function declares its keys and touches one partition only.
+-- All that must be atomic, one Function each. Every Function touches one partition only and declares its keys; relay_many
+-- declares of each recipient two and finds the others beside them: where one of these is in another server just now,
+-- because the slot is being moved, Redis stops the message.
 -- The library and its Functions carry the major version in their names, so that an old node and a new one can run
 -- side by side; VERSION is the minor one: a node replaces an older library when it starts.
 --

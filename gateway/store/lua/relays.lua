@@ -23,18 +23,25 @@ local function put(parcels, order, node, prefix, to, id, head, tail)
   return parcel
 end
 
+-- Returns how many nodes heard of it, or the error table of Redis.
 local function publish(parcel)
   local heads, parts, count = parcel.heads, parcel.parts, parcel.count
   if count > 1 and string.byte(parcel.node, -1) == TAKES_BATCHES then
-    return redis.call('SPUBLISH', parcel.channel,
+    return redis.pcall('SPUBLISH', parcel.channel,
       'M' .. count .. '\n' .. table.concat(heads, '\n') .. '\n' .. table.concat(parts))
   end
   local reached = 0
   for i = 1, count do
-    reached = redis.call('SPUBLISH', parcel.channel,
+    reached = redis.pcall('SPUBLISH', parcel.channel,
       'm' .. heads[3 * i - 2] .. '\n' .. heads[3 * i - 1] .. '\n' .. parts[2 * i - 1] .. parts[2 * i])
+    if type(reached) == 'table' then return reached end
   end
   return reached
+end
+
+-- The line of a message that did not end as it should.
+local function failed(fault)
+  return '!' .. string.gsub(type(fault) == 'table' and fault.err or tostring(fault), '\n', ' ')
 end
 
 -- relay_many: as many times relay, each on its own: what goes wrong with one message leaves the others as they are.
@@ -53,7 +60,7 @@ local function relay_many(keys, args)
     local fine, code, id, nodes, head = pcall(relayed, user_key, keys[2 * i], prefix, args[3 * i + 1], to, flags, tail,
       limit, retention_ms, bytes_max, now_ms)
     if not fine then
-      ids[i] = '!' .. string.gsub(type(code) == 'table' and code.err or tostring(code), '\n', ' ')
+      ids[i] = failed(code)
     elseif code ~= 0 then
       ids[i] = code
     else
@@ -73,13 +80,18 @@ local function relay_many(keys, args)
       end
     end
   end
-  for _, parcel in ipairs(order) do parcel.reached = publish(parcel) end
+  for _, parcel in ipairs(order) do
+    local reached = publish(parcel)
+    if type(reached) == 'table' then parcel.fault, reached = reached, 0 end
+    parcel.reached = reached
+  end
   for i, reached in pairs(reach) do
-    local sign = '-'
+    local sign, fault = '-', nil
     for _, parcel in ipairs(reached) do
       if parcel.reached > 0 then sign = '+' end
+      fault = fault or parcel.fault
     end
-    ids[i] = sign .. ids[i]
+    ids[i] = fault and failed(fault) or sign .. ids[i]
   end
   return table.concat(ids, '\n')
 end
