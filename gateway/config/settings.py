@@ -77,7 +77,7 @@ class Config:
     ] = None
     partitions: Annotated[int, _about("Partitions of a new deployment; fixed at its first start.", 1, 4096)] = 256
     store_timeout_ms: Annotated[int, _about("Deadline of every call on the hot link.", 10, 60_000)] = 2000
-    store_pending_max: Annotated[int, _about("Calls waiting for the store; over it: 503.", 1, 10_000_000)] = 50_000
+    store_pending_max: Annotated[int, _about("Calls waiting for the store; over it: 503.", 1, 10_000_000)] = 20_000
     durability: Annotated[
         Literal["stored", "replicated"],
         _about("replicated: `sent` waits until replicas have the message, so that no failover loses it."),
