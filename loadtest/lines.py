@@ -300,7 +300,7 @@ _ALL = (
     Line(
         "kick",
         "A kick under half load",
-        "`run kick --pin --users 200 --drops-per-s 20` at half the rate of relay-8: from the call to the end of the "
+        "`run kick --pin --users 200 --drops-per-s 20` at half the rate of relay-1: from the call to the end of the "
         "client's socket; each kind of call was made before",
         (
             Goal("p99_ms", "ms, p99", 5.0, digits=2),
@@ -330,7 +330,7 @@ _ALL = (
     Line(
         "lag",
         "The event loop at 80 % load",
-        "`run chat --pin` at 0.8 of the rate of relay-8, timers of the gateway's loop watched (loadtest/sampled.py)",
+        "`run chat --pin` at 0.8 of the rate of relay-1, timers of the gateway's loop watched (loadtest/sampled.py)",
         (
             Goal("p99_ms", "ms, p99 of how late a timer is", 20.0, digits=2),
             Goal("p50_ms", "ms, median", digits=2),
