@@ -168,7 +168,7 @@ class Config:
     # What is kept.
     inbox_max: Annotated[int, _about("Unacked messages of one user.", 1, 10_000_000)] = 10_000
     inbox_bytes_max: Annotated[
-        int, _about("Memory that they take in the store, about: seen at every 64th.", 64 * KIB, 1024 * MIB)
+        int, _about("Memory that they take in the store, about: not seen at each.", 64 * KIB, 1024 * MIB)
     ] = 64 * MIB
     retention_days: Annotated[int, _about("How long messages are kept.", 1, 3650)] = 7
     list_max: Annotated[int, _about("Entries of a blocklist, an allowlist, a friend list.", 1, 1_000_000)] = 3000

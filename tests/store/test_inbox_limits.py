@@ -83,6 +83,47 @@ async def test_the_size_is_not_looked_at_in_an_inbox_of_few(acts: Acts) -> None:
     assert await calls_of(acts, "bob", "memory\\|usage") > 0
 
 
+async def grow(acts: Acts, user: str, length: int) -> None:
+    """Puts small messages into an inbox until it is that long, past what a sender is asked."""
+    more = length - int(await acts.raw(user, "XLEN", acts.keys.user(user).inbox))
+    script = "for _ = 1, ARGV[1] do redis.call('XADD', KEYS[1], '*', 'm', ARGV[2]) end"
+    tail = '"mid":"old","from":"alice","to":"bob","kind":"text","body":1}'
+    await acts.raw(user, "EVAL", script, 1, acts.keys.user(user).inbox, more, tail)
+
+
+async def test_a_long_inbox_is_looked_at_less_often_and_large_messages_are_as_often_as_before(acts: Acts) -> None:
+    await acts.register("bob")
+    await acts.joined("bob", "s1", device="d1")
+    large = f'"{"x" * 5 * KIB}"'
+
+    async def looked(length: int, body: str = "1") -> bool:
+        await grow(acts, "bob", length)
+        await acts.raw("bob", "CONFIG", "RESETSTAT")
+        assert (await acts.send("alice", "bob", mid=f"m{length}", body=body, inbox_max=100_000))[0] == 0
+        return await calls_of(acts, "bob", "memory\\|usage") > 0
+
+    for length, due in (
+        (2048, True),
+        (2112, False),
+        (2176, True),
+        (4224, False),
+        (4352, True),
+        (8448, False),
+        (8704, True),
+    ):
+        assert await looked(length) is due, length
+    # 8,768 is a multiple of 64 only.
+    assert await looked(8768, large)
+    assert not await looked(8832)
+    # An echo is looked at where a message is.
+    await grow(acts, "bob", 9216)
+    limit = await size(acts, "bob")
+    tail = b'"mid":"e","from":"bob","to":"x","kind":"text","body":1}'
+    assert await acts.do(messages.echo(acts.keys, "bob", "s1", tail, 100_000, RETENTION_MS, limit)) == b""
+    await grow(acts, "bob", 9280)
+    assert await acts.do(messages.echo(acts.keys, "bob", "s1", tail, 100_000, RETENTION_MS, limit)) != b""
+
+
 async def test_echoes_leave_half_of_the_inbox_to_others_and_flush_nothing_that_a_device_still_wants(acts: Acts) -> None:
     await acts.register("bob")
     one = await acts.joined("bob", "s1", device="d1")

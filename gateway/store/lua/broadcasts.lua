@@ -88,7 +88,9 @@ do
   function take.all(keys, user, record, entry, settings, places)
     if tonumber(record[4] or '0') > entry.at then return 0 end
     local limit, bytes_max = settings.inbox_max, settings.bytes_max
-    if not has_room(keys[1], keys[2], keys[3], limit, bytes_max, settings.retention_ms, FOR_MESSAGES) then return nil end
+    if not has_room(keys[1], keys[2], keys[3], entry.tail, limit, bytes_max, settings.retention_ms, FOR_MESSAGES) then
+      return nil
+    end
     local place = redis.call('XADD', keys[2], '*', 'n', entry.tail)
     places[#places + 1] = {id = entry.id, place = place}
     publish_all(record[2], settings.channel_prefix, 'm' .. user .. '\n' .. place .. '\n{"type":"message","cursor":"'

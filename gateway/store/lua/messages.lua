@@ -50,9 +50,19 @@ local function make_room(user_key, inbox_key, ack_key, retention_ms, choices, fi
   return fits()
 end
 
--- The size of a stream costs a walk over its nodes, so it is looked at for every 64th entry only, and an inbox that was
--- found full is believed to be so for a second.
-local SIZE_EVERY, SIZE_AGAIN_MS = 64, 1000
+-- The size of a stream costs a walk over its nodes, a longer one the more of them there are. So it is looked at for every
+-- 64th entry only, in a long inbox at steps of a 32nd to a 16th of it: what the walks cost an entry stays the
+-- same. Where a large tail is to be added it is every 64th all the same, so that what is passed stays small in bytes. An
+-- inbox that was found full is believed to be so for a second.
+local SIZE_EVERY, SIZE_SHARE, LARGE_TAIL, SIZE_AGAIN_MS = 64, 32, 4096, 1000
+
+local function size_due(length, tail)
+  if length % SIZE_EVERY > 0 or length == 0 then return false end
+  if #tail > LARGE_TAIL then return true end
+  local every = SIZE_EVERY
+  while every * SIZE_SHARE < length do every = every * 2 end
+  return length % every == 0
+end
 
 local function size_allows(user_key, inbox_key, ack_key, bytes_max, retention_ms, what)
   local full_at, now = redis.call('HGET', user_key, what.full_at), time_ms()
@@ -69,13 +79,13 @@ local function size_allows(user_key, inbox_key, ack_key, bytes_max, retention_ms
 end
 
 -- Whether one more entry fits. Kept lean for relay's sake: one XLEN where there is room.
-local function has_room(user_key, inbox_key, ack_key, limit, bytes_max, retention_ms, what)
+local function has_room(user_key, inbox_key, ack_key, tail, limit, bytes_max, retention_ms, what)
   local length = redis.call('XLEN', inbox_key)
   if length >= limit then
     local function fits() return redis.call('XLEN', inbox_key) < limit end
     return make_room(user_key, inbox_key, ack_key, retention_ms, what.choices, fits)
   end
-  if length % SIZE_EVERY > 0 or length == 0 then return true end
+  if not size_due(length, tail) then return true end
   return size_allows(user_key, inbox_key, ack_key, bytes_max, retention_ms, what)
 end
 
@@ -134,7 +144,8 @@ local function relayed(user_key, inbox_key, prefix, sender, to, flags, tail, lim
   end
   local length = redis.call('XLEN', inbox_key)
   if (length >= limit or length % SIZE_EVERY == 0 and length > 0)
-      and not has_room(user_key, inbox_key, prefix .. 'ack:' .. to, limit, bytes_max, retention_ms, FOR_MESSAGES) then
+      and not has_room(user_key, inbox_key, prefix .. 'ack:' .. to, tail, limit, bytes_max, retention_ms,
+        FOR_MESSAGES) then
     return INBOX_FULL
   end
   local id = redis.call('XADD', inbox_key, '*', kind, tail)
@@ -175,7 +186,7 @@ local function echo(keys, args)
   if string.find(user[1], 'x', 1, true) then return DEACTIVATED end
   local id, at, cursor = '', nil, ''
   local limit, bytes_max = tonumber(args[4]), tonumber(args[7]) or math.huge
-  if has_room(keys[1], keys[2], keys[3], limit / 2, bytes_max / 2, tonumber(args[5]), FOR_ECHOES) then
+  if has_room(keys[1], keys[2], keys[3], args[3], limit / 2, bytes_max / 2, tonumber(args[5]), FOR_ECHOES) then
     id = redis.call('XADD', keys[2], '*', 'm', args[3])
     at, cursor = string.match(id, '^%d+'), '"cursor":"' .. user[3] .. '.' .. id .. '",'
   end
