@@ -9,6 +9,12 @@ from collections.abc import AsyncIterator, Callable
 BEHIND_MAX = 1000
 """Events that are made up for at once after the loop stood still; older ones are left out and counted."""
 
+TIMER_S = 0.002
+"""By how much a timer of the loop may be late: it counts in milliseconds, and rounds."""
+
+RARE_S = 0.02
+"""Events at least so far apart are awaited exactly: the last ``TIMER_S`` turn by turn, a tenth of a core at most."""
+
 
 class Pace:
     """Events at a constant rate: an open loop, which a slow service does not slow down.
@@ -49,4 +55,13 @@ class Pace:
         while (now := self._clock()) < until:
             for at in self.due():
                 yield at
-            await asyncio.sleep(max(0.001, min(self._next, until) - now))
+            await self._until(min(self._next, until))
+
+    async def _until(self, then: float) -> None:
+        if self._gap < RARE_S:
+            await asyncio.sleep(max(0.001, then - self._clock()))
+            return
+        if (wait := then - self._clock() - TIMER_S) > 0:
+            await asyncio.sleep(wait)
+        while self._clock() < then:
+            await asyncio.sleep(0)
