@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import random
 import secrets
+import socket
 import ssl
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from websockets.datastructures import Headers
 from websockets.http11 import Request
@@ -38,6 +41,10 @@ NODE_SLACK = 100
 
 ADDRESS_SLACK = 20
 """The same for connections_per_address_max."""
+
+ACCEPTS_A_TURN = 8
+"""Connections that one turn of the event loop takes: what comes of them goes to the store in one write, which answers in
+one turn of its own. uvloop takes one a listening descriptor, so the port has as many. More would keep messages waiting."""
 
 DRAIN_BATCH_S = 0.1
 """How often a batch of sockets is closed while draining."""
@@ -93,7 +100,7 @@ class Listener:
         self._addresses: dict[str, TokenBucket] = {}
         self._per_address: dict[str, int] = {}
         self._limits: SessionLimits | None = None
-        self._server: asyncio.Server | None = None
+        self._servers: list[asyncio.Server] = []
         self._tls: ssl.SSLContext | None = None
         self._loop = asyncio.get_running_loop()
         self._development = config.environment == "development"
@@ -108,21 +115,27 @@ class Listener:
             ssl.SSLError: The certificate and the key do not match or cannot be read.
         """
         self._tls = tls_context(self.config)
-        self._server = await self._loop.create_server(
+        self._servers = [
+            await self._listen(
+                host=self.config.client_host, port=self.config.client_port, reuse_port=self.config.workers > 1 or None
+            )
+        ]
+        for opened in self._servers[0].sockets * (ACCEPTS_A_TURN - 1):
+            self._servers.append(await self._listen(sock=socket.socket(fileno=os.dup(opened.fileno()))))
+
+    async def _listen(self, **where: Any) -> asyncio.Server:
+        return await self._loop.create_server(
             lambda: Connection(self),
-            self.config.client_host,
-            self.config.client_port,
             ssl=self._tls,
             ssl_handshake_timeout=self.config.handshake_timeout_s if self._tls else None,
             backlog=4096,
-            reuse_port=self.config.workers > 1 or None,
+            **where,
         )
 
     @property
     def port(self) -> int:
         """The port that is open, where 0 was asked for."""
-        assert self._server is not None
-        return int(self._server.sockets[0].getsockname()[1])
+        return int(self._servers[0].sockets[0].getsockname()[1])
 
     def reload_certificate(self) -> None:
         """Reads the certificate and its key again, for handshakes from now on; nothing without TLS.
@@ -134,8 +147,8 @@ class Listener:
 
     def stop_accepting(self) -> None:
         """Closes the port; open sockets stay."""
-        if self._server is not None:
-            self._server.close()
+        for server in self._servers:
+            server.close()
 
     async def drain(self, seconds: float, close_code: codes.CloseCode = codes.GOING_AWAY) -> None:
         """Sends every client away: the push first, then closes paced over the time given."""

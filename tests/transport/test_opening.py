@@ -1,21 +1,50 @@
 """The opening handshake: plain HTTP, broken requests, Origins, rates and fullness; each with its own clear answer."""
 
 import asyncio
+import socket
 import time
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, ExitStack
 
 import pytest
 from websockets.datastructures import Headers
 
 from gateway.metrics import METRICS
 from gateway.transport.handshake import origin_allowed
-from gateway.transport.listener import ADDRESS_SLACK, NODE_SLACK
+from gateway.transport.listener import ACCEPTS_A_TURN, ADDRESS_SLACK, NODE_SLACK
 from tests.nodes import login, open_socket
 from tests.servers import Server
 from tests.transport.asking import ask, get
 from tests.transport.conftest import Edge
 from tests.transport.wire import PING, TEXT, Ended, Response, frame, raw_socket, upgrade_request
 from tests.waiting import eventually
+
+
+class TestAccepting:
+    async def test_a_turn_of_the_loop_takes_several(self, edge: Edge) -> None:
+        async with edge() as node:
+            with ExitStack() as stack:
+                for _ in range(ACCEPTS_A_TURN + 1):
+                    # The kernel completes these by itself.
+                    stack.enter_context(socket.create_connection(("127.0.0.1", node.listener.port)))
+                while not node.listener.connections:
+                    await asyncio.sleep(0)
+                assert len(node.listener.connections) == ACCEPTS_A_TURN
+            await eventually(lambda: not node.listener.connections)
+
+    async def test_nobody_is_taken_any_more(self, edge: Edge) -> None:
+        async with edge() as node:
+            address = ("127.0.0.1", node.listener.port)
+            socket.create_connection(address).close()
+            node.listener.stop_accepting()
+
+            def refused() -> bool:
+                try:
+                    socket.create_connection(address).close()
+                except ConnectionRefusedError:
+                    return True
+                return False
+
+            await eventually(refused)
 
 
 class TestPlainHttp:
