@@ -12,9 +12,6 @@ from gateway.store.embedded import EmbeddedStore, StoreStartError
 
 log = structlog.get_logger(__name__)
 
-LOOK_S = 0.1
-"""How often the process is looked at."""
-
 RESTART_WAIT_S = 0.2
 """Before the first restart; twice as long before each further one."""
 
@@ -44,9 +41,7 @@ class OwnStore:
             Why it is given up; does not return while there is hope.
         """
         while True:
-            await asyncio.sleep(LOOK_S)
-            if self._store.alive:
-                continue
+            await self._store.ended()
             now = time.monotonic()
             self._deaths = [*(death for death in self._deaths if now - death < RESTARTS_WITHIN_S), now]
             if len(self._deaths) > RESTARTS_MAX:

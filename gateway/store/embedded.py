@@ -4,6 +4,7 @@ It listens on a unix socket only, keeps an append-only file, and belongs to one 
 held by the gateway and by the server it started, so nobody opens the files before both are gone.
 """
 
+import asyncio
 import contextlib
 import ctypes
 import fcntl
@@ -25,6 +26,7 @@ SOCKET_PATH_BYTES_MAX = 107  # sun_path of unix(7), less its closing NUL
 ANSWER_DEADLINE_S = 10.0
 LOAD_DEADLINE_S = 300.0
 STOP_DEADLINE_S = 10.0
+LOOK_S = 0.1
 LOG_BYTES_MAX = 8 * 1024 * 1024
 LOG_LINES_QUOTED = 5
 
@@ -115,6 +117,15 @@ class EmbeddedStore:
     def alive(self) -> bool:
         return self._process.poll() is None
 
+    async def ended(self) -> None:
+        """Returns when the server has ended."""
+        # Where it cannot be waited for (not Linux, a sandbox that forbids it) it is looked at.
+        with contextlib.suppress(AttributeError, OSError):
+            if self.alive:
+                await _readable(os.pidfd_open(self.pid))
+        while self.alive:
+            await asyncio.sleep(LOOK_S)
+
     def stop(self, deadline_s: float = STOP_DEADLINE_S) -> None:
         """Let the server flush its file and end; kill it when it has not by the deadline. May be called twice."""
         if self._lock == -1:
@@ -149,6 +160,17 @@ def find(data_dir: Path) -> str | None:
 
 
 # Lock and record.
+
+
+async def _readable(descriptor: int) -> None:
+    """Returns when there is something to read; closes the descriptor."""
+    readable, loop = asyncio.Event(), asyncio.get_running_loop()
+    try:
+        loop.add_reader(descriptor, readable.set)
+        await readable.wait()
+    finally:
+        loop.remove_reader(descriptor)
+        os.close(descriptor)
 
 
 def _take_lock(path: Path) -> int:

@@ -1,3 +1,4 @@
+import asyncio
 import json
 import os
 import signal
@@ -124,6 +125,22 @@ class TestStop:
         os.kill(store.pid, signal.SIGSTOP)
         store.stop(deadline_s=0.05)
         assert not store.alive
+
+    @pytest.mark.parametrize("told", [True, False], ids=["told", "looked at"])
+    async def test_its_end_is_noticed(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: bool) -> None:
+        if not told:
+            # As on another system than Linux.
+            monkeypatch.delattr(os, "pidfd_open")
+        before = set(os.listdir("/proc/self/fd"))
+        with EmbeddedStore.start(tmp_path) as store:
+            ended = asyncio.create_task(store.ended())
+            await asyncio.wait({ended}, timeout=0.05)
+            assert not ended.done()
+            os.kill(store.pid, signal.SIGKILL)
+            async with asyncio.timeout(5.0):
+                await ended
+                await store.ended()
+        assert set(os.listdir("/proc/self/fd")) == before
 
 
 class TestFind:
