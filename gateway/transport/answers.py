@@ -10,6 +10,7 @@ from websockets.datastructures import Headers
 from websockets.http11 import Response
 
 from gateway.core.close import Refusal
+from gateway.protocol.codes import Code
 
 JSON = "application/json; charset=utf-8"
 
@@ -44,6 +45,13 @@ class Answer(NamedTuple):
         """An answer that says what is wrong; header fields are given with `_` for `-`."""
         body = Refusal(status, reason).body()
         return cls(status, body, JSON, tuple((name.replace("_", "-"), value) for name, value in headers.items()))
+
+    @classmethod
+    def declined(cls, response: Response) -> Answer:
+        """The answer that says why the library declines an opening handshake."""
+        problem = response.body.decode().partition("\n")[0] if response.body else "refused"
+        more = tuple(pair for pair in response.headers.raw_items() if pair[0] in ("Allow", "Upgrade"))
+        return cls(response.status_code, Refusal(Code.MALFORMED, problem).body(), headers=more)
 
     def serialize(self, *, head: bool = False) -> bytes:
         """Its bytes; ``head`` leaves the body out, as HEAD asks, and says how long it would be."""

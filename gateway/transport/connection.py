@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
 from websockets.frames import Frame, Opcode
-from websockets.http11 import Request, Response
-from websockets.protocol import CLOSING, CONNECTING, Event
+from websockets.http11 import Request
+from websockets.protocol import CLOSING, CONNECTING, OPEN, Event
 
 from gateway.core.close import Closing, Refusal
 from gateway.core.session import Session
 from gateway.metrics import METRICS
 from gateway.protocol import codes
 from gateway.protocol.codes import Code
-from gateway.transport import handshake
+from gateway.transport import handshake, upgrade
 from gateway.transport.answers import Answer
 from gateway.transport.frames import PING, Protocol, close_by_parser, framed
-from gateway.transport.handshake import Opening
+from gateway.transport.handshake import Header
 from gateway.transport.sockets import reset
 
 if TYPE_CHECKING:
@@ -33,6 +35,7 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         "address",
+        "asked",
         "beat",
         "blocked_at",
         "closing",
@@ -51,11 +54,12 @@ class Connection(asyncio.Protocol):
     def __init__(self, listener: Listener) -> None:
         self.listener = listener
         self.address = ""
+        self.asked = False
         self.connect_at = 0.0
         self.transport: asyncio.Transport | None = None
         self.ws = Protocol(max_size=listener.config.frame_bytes_max, logger=listener.logger)
         self.session: Session | None = None
-        self.upgrade: Response | None = None
+        self.upgrade: bytes | None = None
         self.closing: Closing | None = None
         self.fragments: list[bytes] | None = None
         self.beat: Timer | None = None
@@ -111,6 +115,12 @@ class Connection(asyncio.Protocol):
         if self.upgrade is not None:
             self._too_early()
             return
+        if not self.asked:
+            self.asked = True
+            usual = upgrade.read(data)
+            if usual is not None:
+                self._come(usual.path, usual.fields, usual.answer, now)
+                return
         try:
             events = ws.take(data)
         except EOFError:
@@ -173,7 +183,6 @@ class Connection(asyncio.Protocol):
             self.closing = _ANSWERED
             listener.plain_http(self, request, now)
             return
-        opening = handshake.read(request, allow_token_in_url=listener.config.allow_token_in_url)
         if not alone or self.ws.reader.buffer or self.ws.parser_exc is not None:
             METRICS.connections_refused += 1
             self.answer(Answer(400, _TOO_EARLY.body()))
@@ -181,40 +190,40 @@ class Connection(asyncio.Protocol):
         response = self.ws.accept(request)
         if response.status_code != 101:
             METRICS.connections_refused += 1
-            problem = response.body.decode().partition("\n")[0] if response.body else "refused"
-            more = tuple(pair for pair in response.headers.raw_items() if pair[0] in ("Allow", "Upgrade"))
-            self.answer(Answer(response.status_code, Refusal(Code.MALFORMED, problem).body(), headers=more))
+            self.answer(Answer.declined(response))
             return
-        if opening.subprotocol is not None:
-            response.headers["Sec-WebSocket-Protocol"] = opening.subprotocol
-        self.session = listener.session(self, now)
-        refusal = opening.fault or listener.refusal(self, request.headers, now)
+        self._come(request.path, request.headers, partial(upgrade.answer_of, response), now)
+
+    def _come(self, path: str, header: Header, answer: Callable[[str | None], bytes], now: float) -> None:
+        """Somebody asks for a socket as RFC 6455 has it; ``answer`` makes what opens it, with the subprotocol."""
+        listener = self.listener
+        opening = handshake.read(path, header, allow_token_in_url=listener.config.allow_token_in_url)
+        session = self.session = listener.session(self, now)
+        refusal = opening.fault or listener.refusal(self, header, now)
         if opening.token is not None and opening.in_header:
-            self.upgrade = response
+            self.upgrade = answer(opening.subprotocol)
         else:
-            self._open(response)
+            self._open(answer(opening.subprotocol))
+        device, platform, since = opening.device, opening.platform, opening.since
         if refusal is not None:
-            METRICS.connections_refused += 1
-            self.session.refused(refusal)
+            self._refused(session, refusal)
         elif opening.token is None:
-            self.session.device, self.session.platform = opening.device, opening.platform
-            self.session.since = opening.since
-            listener.admission.await_token(self.session, now)
+            session.device, session.platform, session.since = device, platform, since
+            listener.admission.await_token(session, now)
         else:
-            self._authenticate(self.session, opening)
+            try:
+                listener.admission.authenticate(session, opening.token, device, platform, since)
+            except Refusal as fault:
+                self._refused(session, fault)
 
-    def _authenticate(self, session: Session, opening: Opening) -> None:
-        assert opening.token is not None
-        try:
-            self.listener.admission.authenticate(
-                session, opening.token, opening.device, opening.platform, opening.since
-            )
-        except Refusal as refusal:
-            METRICS.connections_refused += 1
-            session.refused(refusal)
+    def _refused(self, session: Session, refusal: Refusal) -> None:
+        METRICS.connections_refused += 1
+        session.refused(refusal)
 
-    def _open(self, response: Response) -> None:
-        self.ws.send_response(response)
+    def _open(self, answer: bytes) -> None:
+        # What the library's send_response comes to for an upgrade.
+        self.ws.writes.append(answer)
+        self.ws.state = OPEN
         self.ws.forget_request()
         if self.beat is not None:
             self.beat.cancel()
@@ -257,8 +266,8 @@ class Connection(asyncio.Protocol):
 
     def admitted(self) -> None:
         if self.upgrade is not None:
-            response, self.upgrade = self.upgrade, None
-            self._open(response)
+            answer, self.upgrade = self.upgrade, None
+            self._open(answer)
 
     def refused(self, refusal: Refusal) -> None:
         if self.upgrade is None:

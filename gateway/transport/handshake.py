@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 from urllib.parse import parse_qs, urlsplit
 
 import msgspec
 from msgspec import Struct
-from websockets.datastructures import Headers, MultipleValuesError
 from websockets.exceptions import HeaderLineTooLong, RequestLineTooLong, TooManyHeaders
-from websockets.http11 import Request
 
 from gateway.core.close import Refusal
 from gateway.protocol import BEARER_SUBPROTOCOL_PREFIX, PATH, SUBPROTOCOL
@@ -18,6 +16,9 @@ from gateway.protocol.codes import Code
 from gateway.protocol.commands import Cursor, DeviceId, Platform
 
 _LOCAL_ORIGIN = re.compile(r"https?://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?")
+
+_CODED = re.compile(r"[^!$&'()*,./0-9:;=?@A-Z_a-z~-]")
+"""What a query may hold that does not stand for itself, and what the library may think of in its own way."""
 
 
 class _Query(Struct, frozen=True):
@@ -45,12 +46,19 @@ class Opening(NamedTuple):
     fault: Refusal | None
 
 
-def read(request: Request, *, allow_token_in_url: bool) -> Opening:
+class Header(Protocol):
+    """A request's header fields: the library's Headers, or what is read past it."""
+
+    def get_all(self, name: str, /) -> list[str]:
+        """The values of a field; its name in small letters."""
+
+
+def read(path: str, header: Header, *, allow_token_in_url: bool) -> Opening:
     """Reads a handshake on the connect path; faults in it are part of the result."""
-    offered = [name.strip() for value in request.headers.get_all("Sec-WebSocket-Protocol") for name in value.split(",")]
+    offered = [name.strip() for value in header.get_all("sec-websocket-protocol") for name in value.split(",")]
     subprotocol = SUBPROTOCOL if SUBPROTOCOL in offered else None
-    query = parse_qs(urlsplit(request.path).query, keep_blank_values=True)
-    token, in_header = _token(request.headers, offered)
+    query = query_of(path)
+    token, in_header = _token(header, offered)
     try:
         if offered and subprotocol is None:
             raise Refusal(Code.MALFORMED, f"the subprotocol offered must include {SUBPROTOCOL}")
@@ -58,9 +66,8 @@ def read(request: Request, *, allow_token_in_url: bool) -> Opening:
             if not allow_token_in_url:
                 raise Refusal(Code.MALFORMED, "a token in the URL is refused (URLs end in logs): use the header")
             # A browser may have opened this URL, and it sees no HTTP status: refused by a close.
-            token = token or query["token"][0] or None
-        fields = {name: values[0] for name, values in query.items() if name in _Query.__struct_fields__}
-        asked = msgspec.convert(fields, _Query)
+            token = token or query["token"] or None
+        asked = msgspec.convert(query, _Query)
     except msgspec.ValidationError as error:
         fault = Refusal(Code.MALFORMED, f"query string: {error}")
         return Opening(token, in_header, subprotocol, None, "other", None, fault)
@@ -69,8 +76,22 @@ def read(request: Request, *, allow_token_in_url: bool) -> Opening:
     return Opening(token, in_header, subprotocol, asked.device, asked.platform, asked.since, None)
 
 
-def _token(headers: Headers, offered: list[str]) -> tuple[str | None, bool]:
-    for value in headers.get_all("Authorization"):
+def query_of(path: str) -> dict[str, str]:
+    """The parameters of a request's query; of those with the same name the first."""
+    query = path.partition("?")[2]
+    if _CODED.search(query):
+        parsed = parse_qs(urlsplit(path).query, keep_blank_values=True)
+        return {name: values[0] for name, values in parsed.items()}
+    found: dict[str, str] = {}
+    for parameter in query.split("&"):
+        name, _, value = parameter.partition("=")
+        if parameter and name not in found:
+            found[name] = value
+    return found
+
+
+def _token(header: Header, offered: list[str]) -> tuple[str | None, bool]:
+    for value in header.get_all("authorization"):
         scheme, _, token = value.partition(" ")
         if scheme.lower() == "bearer" and token.strip():
             return token.strip(), True
@@ -94,19 +115,19 @@ def is_connect(path: str) -> bool:
     return path.partition("?")[0] == PATH
 
 
-def origin_allowed(headers: Headers, origins: tuple[str, ...], development: bool) -> bool:
+def origin_allowed(header: Header, origins: tuple[str, ...], development: bool) -> bool:
     """Whether a request with this Origin may open a socket (protection against cross-site hijacking).
 
     Args:
         origins: the allowlist; "*" = any. Empty = no Origin (no browser), or the host's own.
         development: lets every Origin of this machine in.
     """
-    try:
-        origin = headers["Origin"]
-    except KeyError:
+    stated = header.get_all("origin")
+    if not stated:
         return True
-    except MultipleValuesError:
+    if len(stated) > 1:
         return False
+    (origin,) = stated
     if "*" in origins or origin in origins:
         return True
     if development and _LOCAL_ORIGIN.fullmatch(origin):
@@ -114,6 +135,6 @@ def origin_allowed(headers: Headers, origins: tuple[str, ...], development: bool
     if origins:
         return False
     try:
-        return urlsplit(origin).netloc == headers["Host"]
-    except (KeyError, MultipleValuesError, ValueError):
+        return [urlsplit(origin).netloc] == header.get_all("host")
+    except ValueError:
         return False

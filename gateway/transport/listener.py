@@ -12,7 +12,6 @@ import ssl
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from websockets.datastructures import Headers
 from websockets.http11 import Request
 
 from gateway.config import Config
@@ -31,6 +30,7 @@ from gateway.transport import demo, files, handshake
 from gateway.transport.answers import Answer
 from gateway.transport.connection import Connection
 from gateway.transport.demo import Demo
+from gateway.transport.handshake import Header
 from gateway.transport.heartbeat import Heartbeat
 
 ADDRESSES_MAX = 100_000
@@ -43,8 +43,9 @@ ADDRESS_SLACK = 20
 """The same for connections_per_address_max."""
 
 ACCEPTS_A_TURN = 8
-"""Connections that one turn of the event loop takes: what comes of them goes to the store in one write, which answers in
-one turn of its own. uvloop takes one a listening descriptor, so the port has as many. More would keep messages waiting."""
+"""Connections that one turn of the event loop takes: what comes of them goes to the store in one write, which answers
+in one turn of its own. uvloop takes one a listening descriptor, so the port has as many. With more of them messages
+would wait longer in a storm of logins."""
 
 DRAIN_BATCH_S = 0.1
 """How often a batch of sockets is closed while draining."""
@@ -256,10 +257,10 @@ class Listener:
             self._limits = limits
         return Session(secrets.token_hex(12), connection, limits, self.handlers, now)
 
-    def refusal(self, connection: Connection, headers: Headers, now: float) -> Refusal | None:
+    def refusal(self, connection: Connection, header: Header, now: float) -> Refusal | None:
         """Why a handshake is refused whatever its token says."""
         config = self.config
-        if not handshake.origin_allowed(headers, config.origins, self._development):
+        if not handshake.origin_allowed(header, config.origins, self._development):
             return Refusal(Code.FORBIDDEN, "the Origin is not on the allowlist")
         if self.draining:
             return Refusal(Code.STORE_UNAVAILABLE, "this node drains", retry_after_ms=1000)
