@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import resource
 import signal
 import socket
 import ssl
@@ -144,6 +145,19 @@ async def test_a_worker_that_stands_still_is_named_and_the_others_measures_are_t
         assert await asyncio.to_thread(gateway.stop) == 0
 
 
+def test_a_worker_that_is_asked_while_it_starts_answers_afterwards(tmp_path: Path) -> None:
+    with Workers(tmp_path) as gateway:
+        os.kill(gateway.pids[1], signal.SIGKILL)
+
+        def asked_until_it_runs() -> bool:
+            gateway.metrics()
+            return "a worker runs again" in gateway.output
+
+        wait_until(asked_until_it_runs, START_DEADLINE_S)
+        wait_until(lambda: gateway.metrics()['gateway_worker_answered{worker="1"}'] == 1, 10)
+        assert gateway.stop() == 0
+
+
 def test_killed_workers_are_started_again_and_nothing_is_lost(tmp_path: Path) -> None:
     with Workers(tmp_path) as gateway, gateway.connect("alice") as alice, gateway.connect("bob") as bob:
         for index in (1, 0):
@@ -165,6 +179,19 @@ def test_killed_workers_are_started_again_and_nothing_is_lost(tmp_path: Path) ->
         ended = [line for line in gateway.output.splitlines() if "a worker has ended" in line]
         assert [json.loads(line)["worker"] for line in ended] == [1, 0]
         assert all("killed by SIGKILL" in line for line in ended)
+        assert gateway.stop() == 0
+
+
+def test_a_worker_for_which_nothing_is_left_is_started_when_there_is(tmp_path: Path) -> None:
+    with Workers(tmp_path) as gateway:
+        supervisor, pid = gateway.process.pid, gateway.pids[1]
+        few, usual = resource.RLIMIT_NOFILE, resource.prlimit(gateway.process.pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(supervisor, few, (3, usual[1]))
+        os.kill(pid, signal.SIGKILL)
+        gateway.shows("it could not be started: Too many open files", START_DEADLINE_S)
+        assert gateway.metrics()['gateway_worker_answered{worker="0"}'] == 1
+        resource.prlimit(supervisor, few, usual)
+        gateway.shows("a worker runs again", START_DEADLINE_S)
         assert gateway.stop() == 0
 
 

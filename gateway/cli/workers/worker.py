@@ -101,7 +101,11 @@ class Worker:
             log.error("a worker has ended: starting it again", worker=self.index, how=how, wait_s=wait)
             await asyncio.sleep(wait)
             self.restarts += 1
-            await self.begin()
+            try:
+                await self.begin()
+            except OSError as error:
+                # Descriptors, memory or processes are lacking. The other workers serve: as with one that has ended.
+                self._failure = Failed(f"it could not be started: {error.strerror or error}", status=FAILED)
             if self._ready.done():
                 log.warning("a worker runs again", worker=self.index, pid=self.pid)
 
@@ -125,7 +129,8 @@ class Worker:
 
         A worker that stands still is asked once, however often this is called.
         """
-        if self._channel is None or self._hearing.done():
+        if self._channel is None or self._hearing.done() or not self._ready.done():
+            # One that starts leaves the question unanswered, and it is asked once.
             return None
         if self._measures is None or self._measures.done():
             self._measures = self._loop.create_future()
@@ -150,11 +155,12 @@ class Worker:
 
     async def begin(self) -> None:
         """Begins a life; returns when it serves, or has ended again."""
+        self._failure, self._ready_at, self._ready = None, None, self._loop.create_future()
         ours, theirs = socket.socketpair()
         with theirs:
+            # First: where this is broken off meanwhile there is no process yet that nobody hears.
+            self._channel = await Channel.over(ours)
             self._process = _spawn(theirs)
-        self._channel = await Channel.over(ours)
-        self._failure, self._ready_at, self._ready = None, None, self._loop.create_future()
         self._hearing = asyncio.ensure_future(self._hear(self._channel))
         self._channel.tell("begin", spec=pickle.dumps(self._spec()))
         done, _ = await asyncio.wait({self._hearing, self._ready}, timeout=START_S, return_when=asyncio.FIRST_COMPLETED)
