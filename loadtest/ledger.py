@@ -15,7 +15,7 @@ from loadtest.result import Verdict
 
 EXAMPLES_MAX = 5
 HOLES_MAX = 100_000
-"""Numbers still missing, over all streams of a process; more are lost for good, and counted."""
+"""Numbers still missing, over all streams of a process, that are kept; of more it is known only how many they are."""
 
 
 class Heard(Struct):
@@ -24,10 +24,12 @@ class Heard(Struct):
     Attributes:
         last: the highest number seen.
         missing: lower ones that were not seen.
+        forgotten: how many further ones were not seen, and are in no list.
     """
 
     last: int = 0
     missing: set[int] = set()
+    forgotten: int = 0
 
 
 class Said(Struct):
@@ -36,11 +38,13 @@ class Said(Struct):
     Attributes:
         last: the highest number given.
         excused: numbers that need not arrive: refused, failed, or without an answer.
+        denied: those of them that must not: the service said that it has certainly not stored them.
         devices: of the recipient, each of which gets everything.
     """
 
     last: int = 0
     excused: set[int] = set()
+    denied: set[int] = set()
 
 
 class Ledger:
@@ -75,10 +79,16 @@ class Ledger:
         """This one need not arrive."""
         self.said[stream].excused.add(n)
 
+    def deny(self, stream: tuple[bytes, bytes], n: int) -> None:
+        """This one must not arrive."""
+        said = self.said[stream]
+        said.excused.add(n)
+        said.denied.add(n)
+
     def refused_wrongly(self, stream: tuple[bytes, bytes], n: int, why: str) -> None:
         """Policy refused what it must pass."""
         self.verdict.wrongly_refused += 1
-        self.excuse(stream, n)
+        self.deny(stream, n)
         self._example(f"{_words(stream)} {n} was refused: {why}")
 
     def accepted_wrongly(self, stream: tuple[bytes, bytes], n: int) -> None:
@@ -103,7 +113,7 @@ class Ledger:
         if n > heard.last:
             room = HOLES_MAX - self._holes
             holes = range(heard.last + 1, n)
-            self.verdict.lost += max(0, len(holes) - room)
+            heard.forgotten += max(0, len(holes) - room)
             heard.missing.update(holes[:room])
             self._holes += min(len(holes), room)
             heard.last = n
@@ -139,8 +149,8 @@ class Ledger:
     def page(self) -> Page:
         """What another process needs to judge."""
         return Page(
-            [(*stream, said.last, sorted(said.excused)) for stream, said in self.said.items()],
-            [(*stream, heard.last, sorted(heard.missing)) for stream, heard in self.heard.items()],
+            [(*stream, said.last, sorted(said.excused), sorted(said.denied)) for stream, said in self.said.items()],
+            [(*stream, heard.last, sorted(heard.missing), heard.forgotten) for stream, heard in self.heard.items()],
             [(*stream, count) for stream, count in self.accepted.items()],
             [(*stream, count) for stream, count in self.arrived.items()],
             sorted(self.unsure),
@@ -155,8 +165,8 @@ EPHEMERAL = b"~"
 class Page(Struct, array_like=True):
     """A ledger as it goes over a pipe."""
 
-    said: list[tuple[bytes, bytes, int, list[int]]]
-    heard: list[tuple[bytes, bytes, int, list[int]]]
+    said: list[tuple[bytes, bytes, int, list[int], list[int]]]
+    heard: list[tuple[bytes, bytes, int, list[int], int]]
     accepted: list[tuple[bytes, bytes, int]]
     arrived: list[tuple[bytes, bytes, int]]
     unsure: list[bytes]
@@ -177,14 +187,18 @@ def judged(pages: Iterable[Page], devices: int = 1) -> Verdict:
     """
     pages = list(pages)
     verdict = Verdict()
-    heard = {(sender, to): Heard(last, set(gaps)) for page in pages for sender, to, last, gaps in page.heard}
+    heard = {
+        (sender, to): Heard(last, set(gaps), more) for page in pages for sender, to, last, gaps, more in page.heard
+    }
     unsure = {name for page in pages for name in page.unsure}
-    lost: list[str] = []
+    found: list[str] = []
     for page in pages:
-        for sender, to, last, excused in page.said:
+        for sender, to, last, excused, denied in page.said:
             for name in (device(to, number) for number in range(devices)):
+                there = heard.get((sender, name), Heard())
+                found += _denied(sender, name, denied, there, verdict)
                 if not (sender.startswith(EPHEMERAL) and name in unsure):
-                    lost += _lost(sender, name, last, excused, heard.get((sender, name), Heard()), verdict)
+                    found += _lost(sender, name, last, excused, there, verdict)
     accepted = {(sender, to): count for page in pages for sender, to, count in page.accepted}
     arrived = {(sender, to): count for page in pages for sender, to, count in page.arrived}
     # One message that was accepted and arrived is one fault, and both sides have seen it.
@@ -197,17 +211,34 @@ def judged(pages: Iterable[Page], devices: int = 1) -> Verdict:
         verdict.reordered += page.verdict.reordered
         verdict.wrongly_delivered += page.verdict.wrongly_delivered
         verdict.wrongly_refused += page.verdict.wrongly_refused
-    examples = [*lost, *(text for page in pages for text in page.verdict.examples)]
+    examples = [*found, *(text for page in pages for text in page.verdict.examples)]
     verdict.examples = examples[:EXAMPLES_MAX]
     return verdict
 
 
 def _lost(sender: bytes, to: bytes, last: int, excused: list[int], heard: Heard, verdict: Verdict) -> list[str]:
-    if heard.last == last and not heard.missing:
+    if heard.last == last and not heard.missing and not heard.forgotten:
         return []
     gone = (heard.missing | set(range(heard.last + 1, last + 1))).difference(excused)
-    verdict.lost += len(gone)
-    return [f"{_words((sender, to))} {min(gone)} never arrived"] if gone else []
+    # Which ones nobody knows: first of all those that need not arrive and are not listed as missing.
+    forgotten = max(0, heard.forgotten - len({n for n in excused if n < heard.last} - heard.missing))
+    verdict.lost += len(gone) + forgotten
+    if gone:
+        return [f"{_words((sender, to))} {min(gone)} never arrived"]
+    return [f"{_words((sender, to))} unknown: {forgotten} never arrived"] if forgotten else []
+
+
+def _denied(sender: bytes, to: bytes, denied: list[int], heard: Heard, verdict: Verdict) -> list[str]:
+    if heard.forgotten:
+        # What is in no list may have arrived or not.
+        return []
+    arrived = [n for n in denied if n <= heard.last and n not in heard.missing]
+    verdict.wrongly_delivered += len(arrived)
+    return (
+        [f"{_words((sender, to))} {arrived[0]} arrived, though the sender was told that it was not taken"]
+        if arrived
+        else []
+    )
 
 
 def _words(stream: tuple[bytes, bytes]) -> str:

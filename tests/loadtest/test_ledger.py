@@ -55,6 +55,25 @@ def test_what_was_refused_or_never_answered_need_not_arrive() -> None:
     assert verdict_of(4, [1, 2, 3, 4], excused=(2, 4)) == CLEAN
 
 
+def test_what_the_sender_was_told_is_not_stored_must_not_arrive() -> None:
+    sender, recipient = Ledger(), Ledger()
+    sender.begun(STREAM).last = 4
+    sender.deny(STREAM, 2)
+    sender.deny(STREAM, 3)
+    for n in (1, 3, 4):
+        recipient.delivered(HEARD, n)
+    verdict = judged([wired(sender.page()), wired(recipient.page())])
+    assert verdict.counts() == CLEAN | {"wrongly_delivered": 1}
+    assert verdict.examples == ["a:b to b/0: number 3 arrived, though the sender was told that it was not taken"]
+
+
+@pytest.mark.parametrize("lost", [0, 3])
+def test_more_refusals_than_are_kept_one_by_one_are_no_losses(lost: int) -> None:
+    count = HOLES_MAX + 50
+    refused = tuple(range(1, count - lost))
+    assert verdict_of(count, [count], excused=refused) == CLEAN | {"lost": lost}
+
+
 @given(st.permutations([1, 2, 3, 4, 5, 6]), st.sets(st.integers(1, 6)), st.lists(st.integers(1, 6), max_size=4))
 def test_counts_are_what_a_plain_model_says(order: list[int], gone: set[int], again: list[int]) -> None:
     arrivals = [n for n in order if n not in gone]
