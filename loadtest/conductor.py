@@ -249,7 +249,9 @@ def _limit(stage: Stage, tally: Tally, placement: Placement) -> Limit:
             why=f"the busiest generator used {busiest:.0%} of a core: the figures say less about the service than "
             f"about this tool; more processes, or cores",
         )
-    rate, reached = stage.scenario.rate, stage.rates.get("sent", 0.0)
+    # What was answered, not what was sent: an open loop sends whatever the service does.
+    rate = stage.scenario.rate
+    reached = sum(stage.rates.get(name, 0.0) for name in ("acknowledged", "refused"))
     if rate and reached >= RATE_REACHED * rate:
         return Limit(what="rate", why=f"no more than {rate:,g} messages a second were asked for")
     if stage.service_share:

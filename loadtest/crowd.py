@@ -16,9 +16,10 @@ from typing import Any
 from msgspec import Struct
 
 from gateway.config import Credentials
+from gateway.protocol.codes import Code
 from loadtest import ledger, stamp, users
 from loadtest.dialect import POLICY, Dialect, cursor
-from loadtest.histogram import Histogram
+from loadtest.histogram import AFTER, UNDER_LOAD, Histogram
 from loadtest.ledger import Heard, Ledger, Said
 from loadtest.plan import Plan
 from loadtest.wire import Wire, frame
@@ -64,6 +65,25 @@ class User(Struct, eq=False):
         return wire is not None and wire.welcomed
 
 
+class Ended(Histogram):
+    """Latencies once the measured time is over: what was to be sent in it still counts, the rest goes ``after`` it.
+
+    A service that stood still at the end of that time is found out by the messages that come when it goes on.
+    """
+
+    __slots__ = ("_after", "_crowd", "_until")
+
+    def __init__(self, measured: Histogram, after: Histogram, crowd: Crowd, until: int) -> None:
+        super().__init__(measured.counts)
+        self._after, self._crowd, self._until = after, crowd, until
+
+    def add(self, us: int) -> None:
+        if self._crowd.now - us <= self._until:
+            super().add(us)
+        else:
+            self._after.add(us)
+
+
 class Crowd:
     """All users of one generator process.
 
@@ -83,7 +103,7 @@ class Crowd:
         self.window = 0
         self.counts: dict[str, int] = {}
         self.failures: list[str] = []
-        self.histograms: dict[str, Histogram] = {"delivery": Histogram(), "sent": Histogram()}
+        self.histograms: dict[str, Histogram] = {name: Histogram() for name in UNDER_LOAD}
         self.said = self.acknowledged = self.heard = self.connections = 0
         self._popularity = None
         if self.scenario.spread == "zipf":
@@ -128,6 +148,13 @@ class Crowd:
         if histogram is None:
             histogram = self.histograms[name] = Histogram()
         histogram.add(us)
+
+    def measured(self) -> None:
+        """The measured time is over."""
+        until = time.monotonic_ns() // 1000
+        for name in UNDER_LOAD:
+            after = self.histograms[name + AFTER] = Histogram()
+            self.histograms[name] = Ended(self.histograms[name], after, self, until)
 
     def failed(self, text: str) -> None:
         """Notes what must not happen."""
@@ -298,7 +325,10 @@ class Crowd:
         else:
             self.count("errors")
             self.count(f"error_{code}")
-            self.ledger.excuse(choice.stream, n)
+            if code == Code.OUTCOME_UNKNOWN:
+                self.ledger.excuse(choice.stream, n)
+            else:
+                self.ledger.deny(choice.stream, n)
         if self.window:
             self.say(wire, self.now)
 

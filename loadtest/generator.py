@@ -132,6 +132,9 @@ class Generator:
                 return {}
             case "look":
                 return {}
+            case "measured":
+                self.crowd.measured()
+                return {}
             case "close":
                 self._leaving = True
                 await asyncio.gather(*(self.crowd.close(user) for user in self.crowd.users.values()))

@@ -11,6 +11,12 @@ from loadtest.result import Latency
 LOWEST_US = 1
 HIGHEST_US = 60_000_000
 DIGITS = 3
+UNDER_LOAD = ("delivery", "sent")
+"""Latencies of messages that were to be sent in the measured time; those of logins and drops are few, and all count."""
+
+AFTER = "_after"
+"""Behind the name of one of them: what was to be sent later."""
+
 _EXACT_BITS = 11
 """Values under 2,048 are kept exactly, higher ones in 1,024 steps for each power of two: within 0.1 %."""
 

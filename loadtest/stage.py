@@ -19,7 +19,7 @@ from loadtest.team import Team
 FAILURES_MAX = 20
 QUIET_S = 0.1
 QUIET_MAX_S = 1.0
-AT_THE_END = frozenset({"run", "look", "close", "enough", "online"})
+AT_THE_END = frozenset({"run", "look", "measured", "close", "enough", "online"})
 """Orders that are carried out after Ctrl-C as well."""
 
 
@@ -52,7 +52,7 @@ class Stage:
         self._calls = Calls(target)
         self._began = time.monotonic()
         self._stop = asyncio.Event()
-        self._hurry = False
+        self._hurry = self._measuring = False
         self._before: tuple[dict[str, int], float, float] = ({}, 0.0, 0.0)
         self._weight: tuple[int, int] | None = None
 
@@ -189,18 +189,18 @@ class Stage:
         """From now on latencies, rates and CPU count."""
         await self.all({"do": "look"})
         await self._sampler.look()
-        self._tally.measuring = True
+        self._tally.measuring = self._measuring = True
         self.measured_from_s = self.elapsed_s
         self._before = (self.counts, self._sampler.gateway_s, self._sampler.store_s)
 
     async def end_measuring(self) -> None:
-        """Until now."""
-        if not self._tally.measuring:
+        """Until now; latencies of what was to be sent until now count whenever it arrives."""
+        if not self._measuring:
             return
-        await self.all({"do": "look"})
+        await self.all({"do": "measured"})
         await self._sampler.look()
         self.measured_to_s = self.elapsed_s
-        self._tally.measuring = False
+        self._measuring = False
         took = max(self.measured_to_s - self.measured_from_s, 1e-6)
         before, gateway_s, store_s = self._before
         counts = self.counts

@@ -5,12 +5,9 @@ from __future__ import annotations
 import msgspec
 
 from loadtest.generator import Snapshot
-from loadtest.histogram import Histogram
+from loadtest.histogram import AFTER, UNDER_LOAD, Histogram
 from loadtest.result import Latency, Sample, Verdict
 from loadtest.sampling import Seen
-
-TIMED_UNDER_LOAD = ("delivery", "sent")
-"""Latencies that count in the measured time only; those of logins and drops are few, and all of them count."""
 
 SERIES_MAX = 7200
 """Samples that are kept; when there are more, every second one goes, and from then on half as many are kept."""
@@ -24,7 +21,7 @@ class Tally:
     Attributes:
         latest: of each generator.
         most_connections: at the same time.
-        measuring: whether it is the measured time.
+        measuring: whether the measured time has begun; what was to be sent after it the generators tell apart.
         histograms: latencies that count, by name.
         series: one sample for each interval.
     """
@@ -46,8 +43,10 @@ class Tally:
         self.latest[number] = snapshot
         self.most_connections = max(self.most_connections, self.connections)
         for name, counts in snapshot.took.items():
-            self._lately.setdefault(name, Histogram()).merge(counts)
-            if self.measuring or name not in TIMED_UNDER_LOAD:
+            self._lately.setdefault(name.removesuffix(AFTER), Histogram()).merge(counts)
+            if name.endswith(AFTER):
+                continue
+            if self.measuring or name not in UNDER_LOAD:
                 self.histograms.setdefault(name, Histogram()).merge(counts)
 
     def counts(self) -> dict[str, int]:
