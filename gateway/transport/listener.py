@@ -9,6 +9,7 @@ import random
 import secrets
 import socket
 import ssl
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -220,7 +221,9 @@ class Listener:
 
         It counts against its address's connect rate from here, whether or not it ever sends a request.
         """
-        address, config = connection.address, self.config
+        # Behind a load balancer, or a company's gate, thousands have the same: one string for all.
+        address = connection.address = sys.intern(connection.address)
+        config = self.config
         self.connections.add(connection)
         count = self._per_address[address] = self._per_address.get(address, 0) + 1
         if len(self.connections) > config.connections_max + NODE_SLACK:
