@@ -1,4 +1,4 @@
-"""One client socket: bytes in, session decides, bytes out. Callbacks only; ``transmit`` alone writes."""
+"""One client socket: bytes in, session decides, bytes out. Callbacks only; ``transmit`` and ``ping`` alone write."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from gateway.transport import handshake, upgrade
 from gateway.transport.answers import Answer
 from gateway.transport.frames import PING, Protocol, close_by_parser, framed
 from gateway.transport.handshake import Header
-from gateway.transport.sockets import reset
+from gateway.transport.sockets import peer_of, reset
 
 if TYPE_CHECKING:
     from gateway.core.timers import Timer
@@ -92,6 +92,8 @@ class Connection(asyncio.Protocol):
             self._received_aside(data, now)
             return
         ws = self.ws
+        if len(data) == 6 and ws.is_pong(data):
+            return
         try:
             events = ws.take(data)
         except EOFError:
@@ -142,8 +144,7 @@ class Connection(asyncio.Protocol):
         self.listener.closed(self)
         if self.beat is not None:
             self.beat.cancel()
-        if self.session is not None:
-            session = self.session
+        if (session := self.session) is not None:
             self.session = None
             session.receive_eof()
             self.listener.admission.leave(session)
@@ -247,17 +248,18 @@ class Connection(asyncio.Protocol):
 
     def ping(self) -> None:
         """Pings the client; its pong is heard in ``heard_at``."""
-        self.ws.writes.append(PING)
-        self.transmit()
+        ws, session = self.ws, self.session
+        if self.transport is None or session is None or ws.writes or session.outgoing:
+            ws.writes.append(PING)
+            self.transmit()
+        else:
+            self.transport.write(PING)
 
     # core.session.Wire
 
     @property
     def peer(self) -> str:
-        peer = self.transport.get_extra_info("peername") if self.transport is not None else None
-        if not peer:
-            return self.address
-        return f"[{peer[0]}]:{peer[1]}" if ":" in peer[0] else f"{peer[0]}:{peer[1]}"
+        return (self.transport and peer_of(self.transport)) or self.address
 
     def wake(self) -> None:
         if not self.dirty:
@@ -438,9 +440,8 @@ class Connection(asyncio.Protocol):
             self.answer(Answer(408, Refusal(Code.MALFORMED, "no whole request in time").body()))
 
     def _blocked_too_long(self, blocked_at: float, now: float) -> None:
-        session = self.session
-        if self.blocked_at == blocked_at and session is not None:
-            session.cut(Closing.of(codes.SLOW_CONSUMER, "the client does not take what is sent"))
+        if self.blocked_at == blocked_at and self.session is not None:
+            self.session.cut(Closing.of(codes.SLOW_CONSUMER, "the client does not take what is sent"))
 
 
 _BY_PEER = Closing.of(codes.NORMAL)

@@ -33,6 +33,9 @@ _OPCODES = frozenset((0, 1, 2, 8, 9, 10))
 PING = b"\x89\x00"
 """An unmasked ping without a payload."""
 
+_ANSWER = b"\x8a\x80"
+"""How a client begins the answer to it; a mask of four bytes follows, and nothing else."""
+
 _CLOSES_BY_PARSER = {
     code.code: code for code in (codes.PROTOCOL_ERROR, codes.INVALID_DATA, codes.TOO_BIG, codes.INTERNAL_ERROR)
 }
@@ -84,6 +87,10 @@ class Protocol(ServerProtocol):
             self.parser.close()
             self.parser = self.parse()
             next(self.parser)
+
+    def is_pong(self, data: bytes) -> bool:
+        """Whether these six bytes from the socket are the answer to ``PING``, which need not be taken."""
+        return data[:2] == _ANSWER and self._held is None
 
     def take(self, data: bytes) -> list[bytes | Frame]:
         """Takes what the socket brought.

@@ -17,3 +17,11 @@ def reset(transport: asyncio.Transport) -> None:
     if raw is not None and raw.family != socket.AF_UNIX:
         raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NONE)
     transport.abort()
+
+
+def peer_of(transport: asyncio.Transport) -> str:
+    """Address and port of the other end; "" where it has none, or is gone."""
+    peer = transport.get_extra_info("peername")
+    if not peer:
+        return ""
+    return f"[{peer[0]}]:{peer[1]}" if ":" in peer[0] else f"{peer[0]}:{peer[1]}"

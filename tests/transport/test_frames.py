@@ -63,7 +63,8 @@ def compare(pieces: Sequence[bytes], most: int = MOST) -> list[Told]:
     seen: list[Told] = []
     for piece in pieces:
         expected = told(library, library.alone(piece))
-        found = told(ours, ours.take(piece))
+        passed_over = len(piece) == 6 and ours.is_pong(piece)
+        found = told(ours, [] if passed_over else ours.take(piece))
         assert found == expected
         assert ours._held is None or len(ours._held) <= most + 14
         seen.append(found)
@@ -118,6 +119,10 @@ cuts = st.lists(st.integers(0, 100_000), max_size=12)
 @example([frame(TEXT, b"a", fin=False), frame(TEXT, b"b")], [8])
 @example([frame(TEXT, b"a", fin=False), frame(PONG, b"p"), frame(CONT, b"b"), frame(TEXT, b"c")], [7, 14, 21])
 @example([frame(TEXT, b"a"), frame(PONG, b"x" * 126)], [])
+@example([frame(TEXT, b"a", fin=False), frame(PONG), frame(PONG), frame(CONT, b"b"), frame(TEXT, b"c")], [7, 13, 19])
+@example([frame(TEXT, frame(PONG), mask=bytes(4)), frame(PONG)], [6, 12])
+@example([frame(PONG, b"p"), frame(TEXT, b"a")], [6])
+@example([frame(CLOSE, struct.pack("!H", 1000)), frame(PONG)], [8])
 def test_any_stream_cut_anywhere_is_what_it_is_to_the_library(sent: list[bytes], cuts: list[int]) -> None:
     compare(pieces_of(b"".join(sent), cuts))
 
@@ -149,7 +154,7 @@ def test_every_way_to_write_a_length(size: int, cut: int) -> None:
 def test_what_is_whole_does_not_reach_the_library() -> None:
     protocol = opened(Protocol)
 
-    def fed(data: bytes) -> None:
+    def fed(data: bytes | bytearray) -> None:
         raise AssertionError("the library was asked")
 
     protocol.receive_data = fed  # type: ignore[method-assign]
