@@ -17,12 +17,11 @@ local VERSIONS_LOST_MAX = 1000
 
 -- The epoch of a user's cursors, made anew where the partition's has changed since. `others` are the user's sessions
 -- that go on: their nodes hear of it before anything bears the new epoch, and reclaim them.
--- Returns the epoch, and whether it is new.
-local function renew_epoch(user, user_key, epoch_key, node_channel, others)
-  local record = redis.call('HMGET', user_key, 'epoch', 'epoch_of')
+-- `mine`, `mine_of`: the user's `epoch` and `epoch_of`. Returns the epoch, and whether it is new.
+local function renew_epoch(user, user_key, epoch_key, node_channel, others, mine, mine_of)
   -- Nodes of before do not name the key.
   local id = epoch_key and redis.call('HGET', epoch_key, 'id')
-  if not id or id == (record[2] or '') then return record[1], false end
+  if not id or id == (mine_of or '') then return mine, false end
   local epoch = string.format('%x', time_us())
   redis.call('HSET', user_key, 'epoch', epoch, 'epoch_of', id)
   redis.call('HINCRBY', user_key, 'version', VERSIONS_LOST_MAX)

@@ -8,6 +8,8 @@ local RETRY_WINDOW_MS = 600000
 local RETRY_SCAN_MAX = 256
 
 local function last_id(inbox_key)
+  -- An error costs more than the question.
+  if redis.call('EXISTS', inbox_key) == 0 then return '0-0' end
   local info = redis.pcall('XINFO', 'STREAM', inbox_key)
   if info.err then return '0-0' end
   for i = 1, #info, 2 do
@@ -214,17 +216,27 @@ end
 
 -- A device is known from its first connect on, and begins where any has acked: what comes from then on waits for it too.
 -- `present` are the user's sessions: their devices are seen, however long they have had nothing to ack.
+-- Returns where the device begins, and how many others are known.
 local function know_device(ack_key, device, present, now, retention_ms)
+  local at = '@' .. number(now)
   local function seen(known)
     local value = redis.call('HGET', ack_key, known)
-    if value then redis.call('HSET', ack_key, known, ack_place(value) .. '@' .. number(now)) end
-    return value
+    if not value then return end
+    local place = ack_place(value)
+    redis.call('HSET', ack_key, known, place .. at)
+    return place
   end
-  if seen(device) then return end
-  for _, session in ipairs(present) do seen(session.device) end
-  local place = acked(ack_key, true) or '0-0'
-  forget_devices(ack_key, now - retention_ms)
-  redis.call('HSET', ack_key, device, place .. '@' .. number(now))
+  local known, place = redis.call('HLEN', ack_key), '0-0'
+  if known > 0 then
+    local own = seen(device)
+    if own then return own, known - 1 end
+    for _, session in ipairs(present) do seen(session.device) end
+    place = acked(ack_key, true)
+    forget_devices(ack_key, now - retention_ms)
+    known = redis.call('HLEN', ack_key)
+  end
+  redis.call('HSET', ack_key, device, place .. at)
+  return place, known
 end
 
 -- ack: a device has taken over everything up to a place. Cumulative; never goes back; an ack of another epoch is

@@ -12,6 +12,7 @@ local function sessions_of(sessions_key)
 end
 
 local function distinct(sessions, field)
+  if #sessions == 1 then return {sessions[1][field]} end
   local seen, list = {}, {}
   for _, session in ipairs(sessions) do
     local value = session[field]
@@ -50,18 +51,19 @@ local function write_nodes(user_key, sessions, ...)
   end
 end
 
-local function publish_presence(user, user_key, watch_channel, sessions, at)
-  local version = redis.call('HINCRBY', user_key, 'version', 1)
-  local last_seen = redis.call('HGET', user_key, 'last_seen')
+-- `last_seen` as the user's hash has it.
+local function publish_presence(user, user_key, watch_channel, sessions, at, last_seen)
+  local version = number(redis.call('HINCRBY', user_key, 'version', 1))
   local online = #sessions > 0
-  redis.call('SPUBLISH', watch_channel, 'p' .. user .. '\n' .. number(version) .. '\n{"type":"presence","user":'
+  redis.call('SPUBLISH', watch_channel, 'p' .. user .. '\n' .. version .. '\n{"type":"presence","user":'
     .. cjson.encode(user) .. ',"online":' .. tostring(online) .. ',"at":' .. number(at)
     .. ',"last_seen":' .. (last_seen or 'null')
     .. ',"platforms":' .. json_strings(distinct(sessions, 'platform'))
-    .. ',"version":' .. number(version) .. '}')
+    .. ',"version":' .. version .. '}')
 end
 
 local function publish_session_event(user, node_channel, sessions, event, session)
+  if #sessions == 0 then return end
   local payload = 'e' .. user .. '\n' .. session.id .. '\n{"type":"session","event":"' .. event
     .. '","session":' .. cjson.encode(session.id)
     .. ',"device":' .. (session.device ~= '' and cjson.encode(session.device) or 'null')

@@ -21,18 +21,15 @@ local function refused(user, revoked_key, issued_at, jti, now, live)
   return nil
 end
 
--- Further fields of the user and their values are written on the way.
+-- `order` is a number's text. Further fields of the user and their values are written on the way.
 local function register_session(keys, args, order, now, sessions, ...)
   local session = {
-    id = args[2], node = args[3], device = args[4], platform = args[5], issued_at = args[6], jti = args[7],
-    address = args[8], order = number(order), connected_at = number(now),
+    node = args[3], device = args[4], platform = args[5], issued_at = args[6], jti = args[7],
+    address = args[8], order = order, connected_at = number(now),
   }
-  local record = {}
-  for field, value in pairs(session) do
-    if field ~= 'id' then record[field] = value end
-  end
-  redis.call('HSET', keys[2], session.id, cjson.encode(record))
-  redis.call('SADD', keys[3], args[1] .. '\n' .. session.id)
+  redis.call('HSET', keys[2], args[2], cjson.encode(session))
+  redis.call('SADD', keys[3], args[1] .. '\n' .. args[2])
+  session.id = args[2]
   local joined = without(sessions, session.id)
   joined[#joined + 1] = session
   write_nodes(keys[1], joined, ...)
@@ -48,13 +45,14 @@ local function drop_payload(user, call, close_code, code, reason, ends, ids, all
 end
 
 -- Where the replay starts and whether everything since is still held.
-local function replay_start(keys, user_epoch, floor, device, since_epoch, since_id, head)
+-- `own` is where the device begins, nil where nobody has looked.
+local function replay_start(keys, user_epoch, floor, device, own, since_epoch, since_id, head)
   if since_id ~= '' and since_epoch == user_epoch and not later(since_id, head) and not later(floor, since_id) then
     return since_id, 1
   end
   local start
   if device ~= '' then
-    local own = redis.call('HGET', keys[6], device)
+    own = own or redis.call('HGET', keys[6], device)
     if own then start = ack_place(own) end
   end
   start = start or acked(keys[6], true) or '0-0'
@@ -73,7 +71,8 @@ local function connect(keys, args)
   local now = math.floor(order / 1000)
   local user, device, platform, policy = args[1], args[4], args[5], args[9]
   -- All that is asked of the user in one call: calls are what a Function costs.
-  local record = redis.call('HMGET', keys[1], FIT[1], FIT[2], FIT[3], FIT[4], 'policy', 'muted', 'broadcast_seen', 'floor')
+  local record = redis.call('HMGET', keys[1], FIT[1], FIT[2], FIT[3], FIT[4], 'policy', 'muted', 'broadcast_seen', 'floor',
+    'epoch', 'epoch_of', 'last_seen')
   local no = refused(record, keys[4], args[6], args[7], now)
   if no then return no end
   if not record[5] then return {NO_SUCH_USER, 0} end
@@ -96,24 +95,28 @@ local function connect(keys, args)
     redis.call('SPUBLISH', args[14] .. session.node,
       drop_payload(user, '', 4504, REPLACED, 'a newer login took over', 0, {session.id}, false))
   end
-  local epoch, renewed = renew_epoch(user, keys[1], keys[8], args[14], sessions)
-  local session, joined = register_session(keys, args, order, now, sessions,
-    'last_login:' .. class, number(order) .. ' ' .. device)
+  local epoch, renewed = renew_epoch(user, keys[1], keys[8], args[14], sessions, record[9], record[10])
+  local place = number(order)
+  local session, joined = register_session(keys, args, place, now, sessions, 'last_login:' .. class, place .. ' ' .. device)
   -- The disconnect of a replaced session will find nothing to remove: its end is told here.
   for _, gone in ipairs(replaced) do publish_session_event(user, args[14], sessions, 'closed', gone) end
   publish_session_event(user, args[14], sessions, 'opened', session)
   if #before_platforms == 0 or renewed or not same_platforms(before_platforms, joined) then
-    publish_presence(user, keys[1], args[15], joined, now)
+    publish_presence(user, keys[1], args[15], joined, now, record[11])
   end
   local head, floor = last_id(keys[5]), record[8]
   if head ~= '0-0' then floor = trim_before(keys[5], keys[1], number(now - tonumber(args[13])) .. '-0') or floor end
   floor = floor or '0-0'
-  if device ~= '' then know_device(keys[6], device, joined, now, tonumber(args[13])) end
-  local start, recovered = replay_start(keys, epoch, floor, device, args[11], args[12], head)
   -- Whether the user has another device, online or known: only then are sends echoed.
-  local known = redis.call('HLEN', keys[6]) - (device ~= '' and 1 or 0)
+  local own, known
+  if device ~= '' then
+    own, known = know_device(keys[6], device, joined, now, tonumber(args[13]))
+  else
+    known = redis.call('HLEN', keys[6])
+  end
+  local start, recovered = replay_start(keys, epoch, floor, device, own, args[11], args[12], head)
   local others = (#joined > 1 or known > 0) and 1 or 0
-  return {0, now, epoch, start, head, recovered, record[6] == '1' and 1 or 0, number(order), others, record[7] or '0-0'}
+  return {0, now, epoch, start, head, recovered, record[6] == '1' and 1 or 0, place, others, record[7] or '0-0'}
 end
 
 -- Whether a session of the same device, or of the same class where the policy keeps one a class, came after `order`:
@@ -151,20 +154,20 @@ local function reclaim(keys, args)
   end
   if redis.call('ZSCORE', keys[4], 's:' .. id) then return {KICKED, 0} end
   local record = redis.call('HMGET', keys[1], 'policy', 'muted', 'dropped_order', 'dropped_order:' .. device,
-    'broadcast_seen')
+    'broadcast_seen', 'epoch', 'epoch_of', 'last_seen')
   if not record[1] then return {NO_SUCH_USER, 0} end
   if math.max(tonumber(record[3] or '0'), tonumber(record[4] or '0')) >= order then return {KICKED, 0} end
   local sessions = sessions_of(keys[2])
   if overtaken(keys[1], sessions, id, device, platform, policy, order) then return {REPLACED, 0} end
   local others = without(sessions, id)
-  local epoch, renewed = renew_epoch(user, keys[1], keys[8], args[14], others)
-  local session, joined = register_session(keys, args, order, tonumber(args[13]), sessions)
+  local epoch, renewed = renew_epoch(user, keys[1], keys[8], args[14], others, record[6], record[7])
+  local session, joined = register_session(keys, args, number(order), tonumber(args[13]), sessions)
   if #others == #sessions then publish_session_event(user, args[14], others, 'opened', session) end
   if #sessions == 0 or renewed or not same_platforms(sessions, joined) then
-    publish_presence(user, keys[1], args[15], joined, now)
+    publish_presence(user, keys[1], args[15], joined, now, record[8])
   end
   local anew, start = #others == #sessions and 1 or 0, ''
-  if epoch ~= args[12] then start = replay_start(keys, epoch, '0-0', device, '', '', '0-0') end
+  if epoch ~= args[12] then start = replay_start(keys, epoch, '0-0', device, nil, '', '', '0-0') end
   return {0, record[2] == '1' and 1 or 0, last_id(keys[5]), record[5] or '0-0', anew, epoch, start}
 end
 
@@ -200,13 +203,14 @@ local function disconnect(keys, args)
   redis.call('HDEL', keys[2], id)
   local left = without(sessions, id)
   write_nodes(keys[1], left)
-  local now = time_ms()
+  local now, last_seen = time_ms(), nil
   if #left == 0 then
-    redis.call('HSET', keys[1], 'last_seen', number(now))
+    last_seen = number(now)
+    redis.call('HSET', keys[1], 'last_seen', last_seen)
     redis.call('SREM', keys[4], user)
   end
   if #left == 0 or not same_platforms(sessions, left) then
-    publish_presence(user, keys[1], args[5], left, now)
+    publish_presence(user, keys[1], args[5], left, now, last_seen or redis.call('HGET', keys[1], 'last_seen'))
   end
   if #left > 0 then publish_session_event(user, args[4], left, 'closed', session) end
   return 1
