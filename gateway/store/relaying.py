@@ -27,8 +27,12 @@ class RelayLimits(NamedTuple):
     inbox_bytes_max: int
 
 
-class _Batch:
-    """One call that is being put together, or is under way."""
+class Batch:
+    """One call that is being put together, or is under way.
+
+    Attributes:
+        waiting: callback and context of each of its messages, in their order.
+    """
 
     __slots__ = ("arguments", "keys", "limits", "size", "waiting")
 
@@ -43,7 +47,7 @@ class _Batch:
 class RelayPipeline(Pipeline):
     """A pipeline on which relays leave by the batch; every other command leaves behind those that came before it."""
 
-    _open: dict[int, _Batch] | None = None
+    _open: dict[int, Batch] | None = None
     """The batches of this turn, by what must stay in one call: partitions of a cluster."""
 
     def relay(
@@ -76,7 +80,7 @@ class RelayPipeline(Pipeline):
             if batch is not None:
                 self._close_batches()
                 self._open = {}
-            batch = self._open[group] = _Batch(limits)
+            batch = self._open[group] = Batch(limits)
         batch.keys += (user_key, inbox_key)
         batch.arguments += (sender, flags, tail)
         batch.waiting.append((callback, context))
@@ -115,7 +119,7 @@ class RelayPipeline(Pipeline):
             self._close_batches()
         super().connection_lost(exc)
 
-    def _batch_answered(self, batch: _Batch, reply: Any) -> None:
+    def _batch_answered(self, batch: Batch, reply: Any) -> None:
         waiting = batch.waiting
         self._gathered -= len(waiting) - 1
         if type(reply) is bytes:

@@ -17,7 +17,7 @@ from gateway.metrics import METRICS
 from gateway.store.endpoint import Endpoint
 from gateway.store.errors import OutcomeUnknown
 from gateway.store.pipeline import Callback, LinkTimes, Part
-from gateway.store.relaying import RelayLimits, RelayPipeline
+from gateway.store.relaying import Batch, RelayPipeline
 
 log = structlog.get_logger(__name__)
 
@@ -81,20 +81,9 @@ class ReplicatedPipeline(RelayPipeline):
         """Sends a command with the next batch; ``callback(context, reply)`` is called exactly once."""
         super().post(command, self._hold, (callback, context), urgent=urgent)
 
-    def relay(
-        self,
-        group: int,
-        user_key: str,
-        inbox_key: str,
-        sender: str,
-        flags: str,
-        tail: bytes,
-        limits: RelayLimits,
-        callback: Callback,
-        context: Any,
-    ) -> None:
-        """Sends one message with the next batch; see RelayPipeline."""
-        super().relay(group, user_key, inbox_key, sender, flags, tail, limits, self._hold, (callback, context))
+    def _batch_answered(self, batch: Batch, reply: Any) -> None:
+        batch.waiting = [(self._hold, each) for each in batch.waiting]
+        super()._batch_answered(batch, reply)
 
     async def _prepare(self) -> None:
         # Refused on a replica, and to a user whom an ACL does not let call it: better now than with the first batch.
