@@ -12,6 +12,7 @@ from typing import Annotated
 import msgspec
 from cyclopts import Parameter
 
+from loadtest import files
 from loadtest.bench import Bench, BenchFault
 from loadtest.conductor import machine
 from loadtest.document import put
@@ -78,7 +79,7 @@ def budget(
         _read(from_json) if from_json else measured([LINES[name] for name in only or LINES], runs, seconds, scale, pin)
     )
     if json is not None:
-        json.write_bytes(msgspec.json.format(msgspec.json.encode(found), indent=1) + b"\n")
+        files.put(json, msgspec.json.format(msgspec.json.encode(found), indent=1) + b"\n")
     if write is not None and found.lines:
         put(write, PART, text(found))
     sys.stdout.write(f"{text(found)}\n")
@@ -93,9 +94,8 @@ def _check(only: Sequence[str], runs: int, seconds: float, scale: float, written
         raise ScenarioFault([f"{name}: no line of {', '.join(LINES)}" for name in unknown])
     if runs < 1 or seconds < 0.5 or not 0 < scale <= 1:
         raise ScenarioFault(["--runs is at least 1, --seconds at least 0.5, --scale above 0 and at most 1"])
-    for path in written:
-        if not path.parent.is_dir():
-            raise TargetFault(f"{path}: no such directory")
+    if faults := files.faults(*written):
+        raise TargetFault("\n".join(faults))
 
 
 def measured(lines: Sequence[Line], runs: int, seconds: float, scale: float = 1.0, pin: bool = True) -> Found:

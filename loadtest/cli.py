@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
@@ -13,8 +14,9 @@ from cyclopts import App, CycloptsError, Parameter
 from rich.console import Console
 
 from gateway.config import Credentials
-from loadtest import limits
+from loadtest import files, limits, needs
 from loadtest import scenario as scenarios
+from loadtest.files import FileFault
 from loadtest.result import Result, ResultFault, read
 from loadtest.scenario import Scenario, ScenarioFault
 from loadtest.target import Target, TargetFault, attached, started, workers_of
@@ -48,7 +50,8 @@ def main(arguments: Sequence[str]) -> int:
     """Runs one command line.
 
     Returns:
-        0 fine; 1 the run failed, or messages were treated wrongly; 2 wrong usage; 130 interrupted.
+        0 fine; 1 the run failed, messages were treated wrongly, or its result could not be written; 2 wrong usage;
+        130 interrupted.
     """
     try:
         # To the parser of the command line "--" is no word of its own.
@@ -60,7 +63,7 @@ def main(arguments: Sequence[str]) -> int:
         return _complain(USAGE, *fault.faults)
     except (TargetFault, ResultFault) as fault:
         return _complain(USAGE, *str(fault).splitlines())
-    except GeneratorFault as fault:
+    except (GeneratorFault, FileFault) as fault:
         return _complain(FAILED, str(fault))
     except KeyboardInterrupt:
         return INTERRUPTED
@@ -105,26 +108,39 @@ def run(
     """
     plan = scenarios.load(scenario, keys)
     # What can be known beforehand must not cost a run.
-    for path in filter(None, (json, html)):
-        if not path.parent.is_dir():
-            raise TargetFault(f"{path}: no such directory")
+    faults = files.faults(json, html)
+    if bool(app_key) != bool(app_secret):
+        faults.append("--app-key and --app-secret: one is of no use without the other")
+    if (api or app_key) and not (url or data_dir):
+        faults.append("--api, --app-key and --app-secret are of a gateway that runs: give its --url, or --data-dir")
     remote = bool(i_own_this_target)
     workers = 0 if url or data_dir or peer else workers_of(start or "")
-    faults = limits.check(plan, limits.raised(), remote=remote, workers=workers)
+    faults += limits.check(plan, limits.raised(), remote=remote, workers=workers)
     if faults:
         raise ScenarioFault(faults)
     given = Credentials(app_key, app_secret) if app_key and app_secret else None
     with _target(plan, url, api, data_dir, given, start, peer, i_own_this_target, pin) as target:
+        needs.check(plan, target)
         result = _conducted(plan, target, pin=pin, plain=plain)
-    if json is not None:
-        result.write(json)
-    if html is not None:
-        from loadtest.report import write
-
-        write(result, html)
+    if unwritten := _left(result, json, html):
+        return _complain(FAILED, *unwritten)
     if result.interrupted:
         return INTERRUPTED
     return FINE if result.fine else FAILED
+
+
+def _left(result: Result, json: Path | None, html: Path | None) -> list[str]:
+    """Writes what is to be left of a run, and says what could not be: one file that fails is no reason against both."""
+    from loadtest.report import write
+
+    unwritten: list[str] = []
+    for path, put in ((json, result.write), (html, lambda path: write(result, path))):
+        try:
+            if path is not None:
+                put(path)
+        except FileFault as fault:
+            unwritten.append(str(fault))
+    return unwritten
 
 
 @contextlib.contextmanager
@@ -218,10 +234,16 @@ def _complain(status: int, *lines: str) -> int:
 
 
 def _scenarios() -> str:
-    lines = [f"  {name:12}{scenarios.first_words(path)}" for name, path in scenarios.shipped().items()]
+    lines = [_entry(name, 12, scenarios.first_words(path)) for name, path in scenarios.shipped().items()]
     return "Scenarios:\n" + "\n".join(lines)
 
 
 def _keys() -> str:
-    lines = [f"  --{name.replace('_', '-'):20}{about}" for name, about in scenarios.keys().items() if name != "phases"]
+    about = scenarios.keys().items()
+    lines = [_entry(f"--{name.replace('_', '-')}", 22, words) for name, words in about if name != "phases"]
     return "Keys of a scenario:\n" + "\n".join(lines)
+
+
+def _entry(name: str, width: int, words: str) -> str:
+    """A name and what it means, in the columns of a narrow terminal."""
+    return textwrap.fill(words, 79, initial_indent=f"  {name:{width}}", subsequent_indent=" " * (2 + width))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
+
+from loadtest import files
 
 
 def put(path: Path, part: str, text: str, *, title: str = "Benchmarks") -> None:
@@ -16,7 +17,7 @@ def put(path: Path, part: str, text: str, *, title: str = "Benchmarks") -> None:
         text: Markdown.
 
     Raises:
-        OSError: the document cannot be written.
+        FileFault: the document cannot be written.
     """
     before = path.read_text() if path.exists() else f"# {title}\n"
     begin, end = f"<!-- part: {part} -->", f"<!-- end: {part} -->"
@@ -25,9 +26,4 @@ def put(path: Path, part: str, text: str, *, title: str = "Benchmarks") -> None:
     after, found = re.subn(f"{re.escape(begin)}.*?{re.escape(end)}", lambda _: whole, before, count=1, flags=re.DOTALL)
     if not found:
         after = f"{before.rstrip()}\n\n{whole}\n"
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        draft.write_text(after)
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
+    files.put(path, after)

@@ -43,10 +43,14 @@ def check(scenario: Scenario, descriptors: int, *, remote: bool = False, workers
             f"(--processes {enough}), or {RAISE}"
         )
     if workers and -(-sockets // workers) + SERVICE_DESCRIPTORS > descriptors:
-        enough = -(-sockets // max(descriptors - SERVICE_DESCRIPTORS, 1))
+        spare = descriptors - SERVICE_DESCRIPTORS
+        # With so few descriptors no number of workers suffices.
+        workers_enough = (
+            f'more workers (--start "gateway serve --workers {-(-sockets // spare)}"), or ' if spare > 0 else ""
+        )
         faults.append(
             f"file descriptors: the gateway's {workers} process(es) cannot hold {sockets:,} connections, the limit is "
-            f'{descriptors:,} each: more workers (--start "gateway serve --workers {enough}"), or {RAISE}'
+            f"{descriptors:,} each, of which {SERVICE_DESCRIPTORS:,} are kept for the rest: {workers_enough}{RAISE}"
         )
     ports = _ports()
     if sockets > ports * scenario.source_addresses:

@@ -9,7 +9,6 @@ Whatever came from outside (a scenario's name, a server's error) is text in it, 
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from html import escape
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import Any
 
 import orjson
 
-from loadtest import charts, units
+from loadtest import charts, files, units
 from loadtest.result import Latency, Result
 
 _HERE = Path(__file__).parent
@@ -51,14 +50,9 @@ def write(result: Result, path: Path) -> None:
     """Writes the report, all of it or nothing.
 
     Raises:
-        OSError: the file cannot be written.
+        FileFault: the file cannot be written.
     """
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        draft.write_text(html(result), encoding="utf-8")
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
+    files.put(path, html(result))
 
 
 def html(result: Result) -> str:

@@ -6,11 +6,12 @@ or token. Units stand last in names; a share of CPU is counted in cores (1.0 = o
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
+
+from loadtest import files
 
 VERSION = 1
 
@@ -161,14 +162,9 @@ class Result(msgspec.Struct, kw_only=True):
         """Writes the JSON, all of it or nothing: an earlier file stays whole until the new one takes its place.
 
         Raises:
-            OSError: the file cannot be written.
+            FileFault: the file cannot be written.
         """
-        draft = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            draft.write_bytes(msgspec.json.format(msgspec.json.encode(self), indent=1) + b"\n")
-            draft.replace(path)
-        finally:
-            draft.unlink(missing_ok=True)
+        files.put(path, msgspec.json.format(msgspec.json.encode(self), indent=1) + b"\n")
 
 
 def read(path: Path) -> Result:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import difflib
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_type_hints
+from types import UnionType
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
 from msgspec import Meta
@@ -174,13 +175,56 @@ def _take(
     strict: bool,
 ) -> None:
     if key not in hints:
-        near = difflib.get_close_matches(key, hints, 1)
-        faults.append(f"{shown}: no such key{f'; did you mean {near[0]}?' if near else ''}")
+        faults.append(f"{shown}: {_unknown(key, hints)}")
         return
+    if key == "phases" and isinstance(value, list):
+        unfit = [fault for number, table in enumerate(value, 1) for fault in _phase_faults(table, number)]
+        faults += unfit
+        if unfit:
+            return
     try:
         values[key] = msgspec.convert(value, hints[key], strict=strict)
     except msgspec.ValidationError as error:
-        faults.append(f"{shown}: {str(error).replace('`', '')}, not {value!r}")
+        faults.append(f"{shown}: {_words(error, hints[key], value)}")
+
+
+def _phase_faults(table: Any, number: int) -> list[str]:
+    """All that is wrong with one phase."""
+    shown = f"phases: number {number}"
+    if not isinstance(table, dict):
+        return [f"{shown}: a table is wanted ([[phases]]), not {table!r}"]
+    hints = {field.encode_name: field.type for field in msgspec.structs.fields(Phase)}
+    found = [] if "name" in table else [f"{shown}: name: it needs one"]
+    for key, value in table.items():
+        if key not in hints:
+            found.append(f"{shown}: {key}: {_unknown(key, hints)}")
+            continue
+        try:
+            msgspec.convert(value, hints[key])
+        except msgspec.ValidationError as error:
+            found.append(f"{shown}: {key}: {_words(error, hints[key], value)}")
+    return found
+
+
+def _unknown(key: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(key, list(known), 1)
+    return f"no such key{f'; did you mean {near[0]}?' if near else ''}"
+
+
+def _words(error: msgspec.ValidationError, hint: Any, value: Any) -> str:
+    """What is wrong with a value; of one that is none of several words, which there are."""
+    if words := list(_choices(hint)):
+        return f"one of {', '.join(words)} is wanted, not {value!r}"
+    return f"{str(error).partition(' - at ')[0].replace('`', '')}, not {value!r}"
+
+
+def _choices(hint: Any) -> Iterator[str]:
+    """The words that a type allows, at whatever depth it names them."""
+    if get_origin(hint) is Literal:
+        yield from get_args(hint)
+    elif get_origin(hint) is not None or isinstance(hint, UnionType):
+        for part in get_args(hint):
+            yield from _choices(part)
 
 
 def _contradictions(scenario: Scenario, bad: set[str]) -> list[str]:

@@ -130,21 +130,26 @@ class Target:
         log = self.data_dir / "output.log"
         core = self.core
         with log.open("ab") as output:
-            self.process = subprocess.Popen(
-                self.command,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                # Ctrl-C is for the load test, which stops the gateway when it has seen the end.
-                start_new_session=True,
-                preexec_fn=None if core is None else lambda: os.sched_setaffinity(0, {core}),
-            )
+            try:
+                self.process = subprocess.Popen(
+                    self.command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    # Ctrl-C is for the load test, which stops the gateway when it has seen the end.
+                    start_new_session=True,
+                    preexec_fn=None if core is None else lambda: os.sched_setaffinity(0, {core}),
+                )
+            except OSError as error:
+                raise TargetFault(f"--start: {self.command[0]}: {error.strerror or error}") from None
         deadline = time.monotonic() + START_S
         while (kept := record.read(self.data_dir)) is None or kept.pid != self.process.pid or kept.client is None:
-            if self.process.poll() is not None or time.monotonic() > deadline:
+            status = self.process.poll()
+            if status is not None or time.monotonic() > deadline:
                 tail = "\n".join(log.read_text(errors="replace").splitlines()[-TAIL_LINES:])
                 self.end()
-                raise TargetFault(f"the gateway did not start: {shlex.join(self.command)}\n{tail}")
+                why = f"did not listen within {START_S:g} s" if status is None else f"ended with status {status}"
+                raise TargetFault(f"the gateway did not start, it {why}: {shlex.join(self.command)}\n{tail}")
             time.sleep(0.01)
         self.root = self.process.pid
         self.url, self.api = f"{kept.client}/v1/connect", kept.admin or ""
@@ -177,7 +182,7 @@ def started(command: str = "", core: int | None = None, *, connections: int = 0)
     Raises:
         TargetFault: it does not start.
     """
-    words = shlex.split(command) or ["gateway", "serve"]
+    words = _words(command) or ["gateway", "serve"]
     if words[0] == "gateway":
         words[:1] = [sys.executable, "-m", "gateway"]
     with tempfile.TemporaryDirectory(prefix="gateway-loadtest-", ignore_cleanup_errors=True) as own:
@@ -200,8 +205,8 @@ def started(command: str = "", core: int | None = None, *, connections: int = 0)
 
 
 def workers_of(command: str) -> int:
-    """How many processes of a gateway, started so, take connections."""
-    number = _value(shlex.split(command), "--workers")
+    """How many processes of a gateway, started so, take connections; raises TargetFault where nobody can read it."""
+    number = _value(_words(command), "--workers")
     return int(number) if number.isdigit() and int(number) else 1
 
 
@@ -316,6 +321,13 @@ def _is_store(pid: int) -> bool:
     except OSError:
         return False
     return program.endswith((b"valkey-server", b"redis-server")) or b"valkey" in program
+
+
+def _words(command: str) -> list[str]:
+    try:
+        return shlex.split(command)
+    except ValueError as error:
+        raise TargetFault(f"--start: {command}: {error}") from None
 
 
 def _has(words: Sequence[str], flag: str) -> bool:

@@ -20,11 +20,9 @@ class Kick:
 
     async def run(self, stage: Stage) -> None:
         scenario = stage.scenario
-        orders.check(stage, calls=True)
         await stage.connect()
         await stage.talk()
         await stage.hold(scenario.warm_s, "warming up")
         await orders.measured(stage, orders.drops(stage, scenario.seconds))
         await stage.quiet()
         await orders.until(stage, "back", "not everybody came back")
-        await stage.settle()

@@ -25,11 +25,7 @@ class Mixed:
 
     async def run(self, stage: Stage) -> None:
         scenario = stage.scenario
-        orders.check(stage, calls=stage.scenario.drops_per_s > 0)
         breaker = Breaker(stage.target)
-        for phase in scenario.phases:
-            if phase.break_ is not None:
-                breaker.check(phase.break_)
         await stage.connect()
         await orders.until(stage, "watching", "not everybody could watch")
         hours = sum(phase.hours for phase in scenario.phases)
@@ -42,7 +38,6 @@ class Mixed:
         await stage.all(orders.online(scenario, 1.0, scenario.connections_per_s))
         await orders.until(stage, "back", "not everybody came back")
         await orders.judge_presence(stage)
-        await stage.settle()
 
     async def _phase(self, stage: Stage, phase: Phase, breaker: Breaker, seconds: float) -> None:
         scenario = stage.scenario

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from loadtest.breaking import Breaker
 from loadtest.scenario import Break, Scenario
 from loadtest.stage import Interrupted
-from loadtest.target import TargetFault
 
 if TYPE_CHECKING:
     from loadtest.stage import Stage
@@ -20,22 +19,6 @@ Order = dict[str, Any]
 POLL_S = 0.1
 BACK_S = 60.0
 """How long users have to be back after a break, or to watch whom they watch."""
-
-
-def check(stage: Stage, *, calls: bool = False) -> None:
-    """Whether the target knows what the act needs.
-
-    Args:
-        calls: whether that is the Server API as well.
-
-    Raises:
-        TargetFault: it does not.
-    """
-    target, act = stage.target, stage.scenario.act
-    if target.kind != "gateway":
-        raise TargetFault(f"{act} is for gateways: {target.kind} knows chat and connect")
-    if calls and not (target.api and target.credentials):
-        raise TargetFault(f"{act} calls the Server API: give --api, and --data-dir or --app-key and --app-secret")
 
 
 def churn(scenario: Scenario, seconds: float, share: float = 1.0) -> Order:

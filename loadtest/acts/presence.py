@@ -20,7 +20,6 @@ class Presence:
 
     async def run(self, stage: Stage) -> None:
         scenario = stage.scenario
-        orders.check(stage)
         await stage.connect()
         await orders.until(stage, "watching", "not everybody could watch")
         await stage.talk()
@@ -28,4 +27,3 @@ class Presence:
         await orders.measured(stage, orders.churn(scenario, scenario.seconds))
         await stage.quiet()
         await orders.judge_presence(stage)
-        await stage.settle()

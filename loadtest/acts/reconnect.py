@@ -21,10 +21,7 @@ class Reconnect:
 
     async def run(self, stage: Stage) -> None:
         scenario = stage.scenario
-        orders.check(stage)
         breaker = Breaker(stage.target)
-        for kind in scenario.breaks:
-            breaker.check(kind)
         await stage.connect()
         await stage.talk()
         await stage.hold(scenario.warm_s, "warming up")
@@ -35,4 +32,3 @@ class Reconnect:
         await stage.end_measuring()
         await stage.quiet()
         await orders.until(stage, "back", "not everybody came back")
-        await stage.settle()

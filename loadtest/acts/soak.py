@@ -29,7 +29,6 @@ class Soak:
 
     async def run(self, stage: Stage) -> None:
         scenario = stage.scenario
-        orders.check(stage)
         await stage.connect()
         await orders.until(stage, "watching", "not everybody could watch")
         await stage.talk()
@@ -42,7 +41,6 @@ class Soak:
         for failure in failures:
             stage.fail(failure)
         await orders.judge_presence(stage)
-        await stage.settle()
 
 
 def grown(series: Sequence[Sample]) -> tuple[dict[str, float], list[str]]:

@@ -10,6 +10,7 @@ from typing import Annotated
 import msgspec
 from cyclopts import Parameter
 
+from loadtest import files
 from loadtest.document import put
 from loadtest.peers import ejabberd, socketio
 from loadtest.peers.document import text
@@ -47,9 +48,8 @@ def peers(
     """
     if rounds < 1 or seconds < 0.1 or connections < 2:
         raise TargetFault("--rounds is at least 1, --seconds at least 0.1, --connections at least 2")
-    for path in filter(None, (json, write)):
-        if not path.parent.is_dir():
-            raise TargetFault(f"{path}: no such directory")
+    if faults := files.faults(json, write):
+        raise TargetFault("\n".join(faults))
     if from_json is not None:
         found = _read(from_json)
     else:
@@ -60,7 +60,7 @@ def peers(
         found = measured(ready, rounds, seconds, connections, _say)
         found.absent |= absent
     if json is not None:
-        json.write_bytes(msgspec.json.format(msgspec.json.encode(found), indent=1) + b"\n")
+        files.put(json, msgspec.json.format(msgspec.json.encode(found), indent=1) + b"\n")
     if found.interrupted:
         _say("interrupted: the document is left as it was")
         return INTERRUPTED

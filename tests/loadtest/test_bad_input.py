@@ -142,22 +142,35 @@ def test_an_act_in_the_middle_of_its_orders_is_interrupted_as_well(tmp_path: Pat
     result = read(written)
     assert result.interrupted
     assert (result.failures, result.verdict.faults) == ([], 0)
+    assert [mark.what for mark in result.marks].count("settled") == 1
 
 
 def test_drops_need_the_server_api(gateway: Gateway) -> None:
     keys = ("--app-key", "key", "--app-secret", "s" * 32)
     at = ("--url", f"ws://127.0.0.1:{gateway.client_port}/v1/connect", *keys)
-    status, output = run("run", "kick", "--users", "4", "--seconds", "1", "--plain", *at)
-    assert status == 1
-    assert "--api" in output
+    status, output = run("run", "kick", "--users", "4", "--tokens", "api", "--seconds", "1", "--plain", *at)
+    assert status == 2
+    # Both of what needs it, and nothing was begun.
+    assert output.count("--api") == 2
+    assert "generators" not in output
     assert "Traceback" not in output
+
+
+def test_what_a_day_breaks_is_asked_for_before_it_begins(gateway: Gateway) -> None:
+    at = ("--url", f"ws://127.0.0.1:{gateway.client_port}/v1/connect", "--app-key", "key", "--app-secret", "s" * 32)
+    status, output = run("run", "mixed", "--users", "20", "--plain", *at)
+    assert status == 2
+    assert "--api" in output
+    assert "draining" in output
+    assert "generators" not in output
 
 
 def test_a_gateway_that_was_not_started_here_is_not_killed(gateway: Gateway) -> None:
     flags = ("--users", "4", "--seconds", "1", "--breaks", "kill", "--plain")
     status, output = run("run", "reconnect", *flags, *against(gateway))
-    assert status == 1
+    assert status == 2
     assert "--start" in output
+    assert "generators" not in output
     assert gateway.process.poll() is None
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from loadtest.cli import USAGE, main
+from loadtest.cli import FAILED, USAGE, main
 from loadtest.result import Machine, Result
 from loadtest.scenario import keys, shipped
 
@@ -43,6 +43,15 @@ def test_the_help_of_run_tells_every_key(capsys: pytest.CaptureFixture[str]) -> 
         (["run", "chat", "--usres", "5"], "--usres: no such key; did you mean users?"),
         (["run", "chat", "--start", "", "--peer", "bare"], "only one service"),
         (["run", "chat", "--json", "/no/such/directory/x.json"], "no such directory"),
+        (["run", "chat", "--json", "/proc/x.json"], "/proc/x.json: no file can be made"),
+        (["run", "chat", "--html", "/proc"], "/proc: a directory"),
+        (["run", "chat", "--start", "no-such-program serve"], "no-such-program: No such file"),
+        (["run", "chat", "--start", "gateway 'serve"], "No closing quotation"),
+        (["run", "chat", "--start", "true"], "ended with status 0"),
+        (["run", "chat", "--app-key", "key"], "--app-secret: one is of no use without the other"),
+        (["run", "chat", "--api", "http://127.0.0.1:8081"], "give its --url"),
+        (["budget", "--json", "/proc/x.json"], "/proc/x.json: no file can be made"),
+        (["peers", "--json", "/proc/x.json"], "/proc/x.json: no file can be made"),
         (["run", "chat", "--peer", "nobody"], "nobody"),
         (["report", "/no/such/file.json"], "/no/such/file.json"),
         (["compare"], "compare A.json B.json"),
@@ -58,6 +67,19 @@ def test_wrong_words_are_told_apart_from_failed_runs(
     shown = capsys.readouterr()
     assert said.lower() in (shown.out + shown.err).lower()
     assert "Traceback" not in shown.err
+
+
+def test_no_line_of_the_help_is_wider_than_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    for words in ([], ["run", "--help"]):
+        assert main(words) == 0
+        epilogue = capsys.readouterr().out.partition("Scenarios:" if not words else "Keys of a scenario:")[2]
+        # What goes on in the next line stands in the same column: only names stand in front of it.
+        assert {len(line) - len(line.lstrip()) for line in epilogue.strip("\n").splitlines()} <= {2, 14, 24}
+
+
+def test_a_result_that_cannot_be_written_any_more_is_told(result: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", str(result), "-o", "/dev/full"]) == FAILED
+    assert "/dev/full: No space left on device" in capsys.readouterr().err
 
 
 def test_a_report_lies_beside_its_result(result: Path, capsys: pytest.CaptureFixture[str]) -> None:

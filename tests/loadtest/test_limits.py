@@ -31,6 +31,12 @@ def test_the_gateways_own_descriptors_count_where_it_is_started_for_the_run() ->
     assert check(scenario, 8_000, workers=4) == []
 
 
+def test_where_no_number_of_workers_suffices_none_is_advised() -> None:
+    (fault,) = check(Scenario(users=100), 256, workers=1)
+    assert "ulimit" in fault
+    assert "--workers" not in fault
+
+
 def test_too_few_ports_name_the_addresses_that_would_do() -> None:
     found = [fault for fault in check(Scenario(users=100_000, processes=10), PLENTY) if fault.startswith("ports")]
     enough = int(found[0].partition("--source-addresses ")[2].partition(")")[0])

@@ -32,6 +32,25 @@ def test_all_faults_are_listed_at_once(tmp_path: Path) -> None:
         assert f"{key}: " in text
 
 
+def test_of_phases_too_every_fault_is_told_with_its_place(tmp_path: Path) -> None:
+    first = '[[phases]]\nname = "night"\nonline = 3.0\nbreak = "fall"\n'
+    found = faults(f'act = "mixed"\nusers = 4\n{first}[[phases]]\nnmae = "day"\n', tmp_path)
+    assert found == [
+        "phases: number 1: online: Expected float <= 1.0, not 3.0",
+        "phases: number 1: break: one of drain, restart, kill is wanted, not 'fall'",
+        "phases: number 2: name: it needs one",
+        "phases: number 2: nmae: no such key; did you mean name?",
+    ]
+
+
+def test_of_a_word_that_is_none_of_several_they_are_told(tmp_path: Path) -> None:
+    found = faults('act = "chatt"\n', tmp_path, drops="kick,shout")
+    assert found == [
+        "act: one of connect, chat, presence, kick, reconnect, soak, mixed is wanted, not 'chatt'",
+        "--drops: one of ban, expire, kick is wanted, not ('kick', 'shout')",
+    ]
+
+
 @pytest.mark.parametrize(
     ("written", "fault"),
     [
@@ -44,7 +63,10 @@ def test_all_faults_are_listed_at_once(tmp_path: Path) -> None:
         ('act = "mixed"', "phases: mixed has at least one phase"),
         ('act = "presence"', "watch: presence has watchers"),
         ("drops_per_s = 1.0\ndrops = []", "drops: drops_per_s is above 0"),
-        ('act = "mixed"\n[[phases]]\nname = "x"\nhuors = 1', "phases: Object contains unknown field huors"),
+        (
+            'act = "mixed"\n[[phases]]\nname = "x"\nhuors = 1',
+            "phases: number 1: huors: no such key; did you mean hours?",
+        ),
     ],
 )
 def test_contradictions_are_told(written: str, fault: str, tmp_path: Path) -> None:
