@@ -37,6 +37,8 @@ BUSY = 0.85
 RATE_REACHED = 0.95
 """Of the rate that was asked for; looks at the beginning and at the end of the measured time are not quite exact."""
 TOKENS_AT_ONCE = 16
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Signals after which a run reports what there is; its terminal may be closed meanwhile."""
 
 
 @dataclass(frozen=True)
@@ -87,8 +89,10 @@ async def conduct(scenario: Scenario, target: Target, screen: Screen, placement:
     sampler = Sampler(target.pids, lambda: team.pids, metrics)
     stage = Stage(scenario, target, team, tally, sampler, screen)
     loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGINT, stage.interrupt)
-    loop.add_signal_handler(signal.SIGTERM, stage.interrupt)
+    # Under nohup a run outlives its terminal.
+    ending = [each for each in ENDING if signal.getsignal(each) is not signal.SIG_IGN]
+    for each in ending:
+        loop.add_signal_handler(each, stage.interrupt)
     try:
         # Looking and merging must not take the service's core.
         with apart(placement.generators):
@@ -99,8 +103,8 @@ async def conduct(scenario: Scenario, target: Target, screen: Screen, placement:
                 await _act(stage)
         return _result(stage, tally, began, placement)
     finally:
-        loop.remove_signal_handler(signal.SIGINT)
-        loop.remove_signal_handler(signal.SIGTERM)
+        for each in ending:
+            loop.remove_signal_handler(each)
         stage.close()
         await team.stop()
         await sampler.close()

@@ -123,7 +123,9 @@ class Crowd:
     def ended(self, user: User, code: int | None, reason: bytes) -> None:
         """A user's socket is gone: the close code, minus the status of a refused handshake, or None."""
         if user.wanted and (code is None or code > 0):
-            self.failed(f"{user.name} was cut off: {code} {reason.decode(errors='replace')}".rstrip())
+            self.failed(
+                f"{user.name} was cut off: {code or 'no close frame'} {reason.decode(errors='replace')}".rstrip()
+            )
 
     def said_else(self, user: User, payload: bytes) -> None:
         """The server said something that is no message, answer to a message or welcome."""
