@@ -12,6 +12,7 @@ import struct
 from websockets.frames import Frame
 from websockets.protocol import OPEN, State
 from websockets.server import ServerProtocol
+from websockets.typing import LoggerLike
 
 try:
     from websockets.speedups import apply_mask
@@ -50,6 +51,10 @@ class Protocol(ServerProtocol):
     """The library's protocol, but the closes that it decides on carry this gateway's JSON reason as well.
 
     Once the connection is open its bytes come in through ``take``, and through nothing else.
+
+    Args:
+        max_size: bytes of a message; ``take`` cannot do without a limit.
+        logger: the library's.
     """
 
     is_open = False
@@ -69,6 +74,9 @@ class Protocol(ServerProtocol):
     def state(self, state: State) -> None:
         self._state = state
         self.is_open = state is OPEN
+
+    def __init__(self, *, max_size: int, logger: LoggerLike) -> None:
+        super().__init__(max_size=max_size, logger=logger)
 
     def fail(self, code: int, reason: str = "") -> None:
         super().fail(code, Closing.of(close_by_parser(code), reason).payload())
