@@ -39,7 +39,7 @@ class Connection(asyncio.Protocol):
         "beat",
         "blocked_at",
         "closing",
-        "connect_at",
+        "crowded",
         "dirty",
         "fragments",
         "heard_at",
@@ -55,7 +55,7 @@ class Connection(asyncio.Protocol):
         self.listener = listener
         self.address = ""
         self.asked = False
-        self.connect_at = 0.0
+        self.crowded: Refusal | None = None
         self.transport: asyncio.Transport | None = None
         self.ws = Protocol(max_size=listener.config.frame_bytes_max, logger=listener.logger)
         self.session: Session | None = None

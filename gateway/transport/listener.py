@@ -219,7 +219,8 @@ class Listener:
     def opened(self, connection: Connection, now: float) -> bool:
         """A TCP connection is there; returns whether there is room even to refuse it by an answer.
 
-        It counts against its address's connect rate from here, whether or not it ever sends a request.
+        Who has a place is decided here: when the request is read others have come, who must not take it. One that has
+        counts against its address's connect rate, whether or not it ever sends a request.
         """
         # Behind a load balancer, or a company's gate, thousands have the same: one string for all.
         address = connection.address = sys.intern(connection.address)
@@ -230,14 +231,26 @@ class Listener:
             return False
         if 0 < config.connections_per_address_max < count - ADDRESS_SLACK:
             return False
-        wait = self._bucket(address, now).take(1.0, now)
-        connection.connect_at = now + wait if wait > 0.0 else 0.0
+        connection.crowded = self._crowded(address, count, now)
         return True
+
+    def _crowded(self, address: str, of_address: int, now: float) -> Refusal | None:
+        config = self.config
+        if len(self.connections) > config.connections_max:
+            return Refusal(Code.STORE_UNAVAILABLE, "this node is full", retry_after_ms=5000)
+        if 0 < config.connections_per_address_max < of_address:
+            return Refusal(Code.TOO_MANY_CONNECTS, "too many connections of this address", retry_after_ms=5000)
+        wait_s = self._bucket(address, now).take(1.0, now)
+        if wait_s > 0.0:
+            return Refusal(
+                Code.TOO_MANY_CONNECTS, "this address connects too fast", retry_after_ms=int(wait_s * 1000) + 1
+            )
+        return None
 
     def give_back(self, connection: Connection) -> None:
         """The connection asks for health, which may be asked for as often as one likes."""
         bucket = self._addresses.get(connection.address)
-        if bucket is not None and not connection.connect_at:
+        if bucket is not None and connection.crowded is None:
             bucket.level = min(bucket.burst, bucket.level + 1.0)
 
     def closed(self, connection: Connection) -> None:
@@ -267,20 +280,7 @@ class Listener:
             return Refusal(Code.FORBIDDEN, "the Origin is not on the allowlist")
         if self.draining:
             return Refusal(Code.STORE_UNAVAILABLE, "this node drains", retry_after_ms=1000)
-        return self._crowded(connection, now)
-
-    def _crowded(self, connection: Connection, now: float) -> Refusal | None:
-        config = self.config
-        if len(self.connections) > config.connections_max:
-            return Refusal(Code.STORE_UNAVAILABLE, "this node is full", retry_after_ms=5000)
-        if 0 < config.connections_per_address_max < self._per_address.get(connection.address, 0):
-            return Refusal(Code.TOO_MANY_CONNECTS, "too many connections of this address", retry_after_ms=5000)
-        if connection.connect_at:
-            wait = max(connection.connect_at - now, 0.0)
-            return Refusal(
-                Code.TOO_MANY_CONNECTS, "this address connects too fast", retry_after_ms=int(wait * 1000) + 1
-            )
-        return None
+        return connection.crowded
 
     def _bucket(self, address: str, now: float) -> TokenBucket:
         bucket = self._addresses.get(address)
@@ -299,9 +299,9 @@ class Listener:
         if path in ("/healthz", "/readyz"):
             self.give_back(connection)
             answer: Answer | None = self._health(path, request.method)
-        elif (crowded := self._crowded(connection, now)) is not None:
+        elif connection.crowded is not None:
             METRICS.connections_refused += 1
-            answer = Answer.of(crowded)
+            answer = Answer.of(connection.crowded)
         elif (file := self.sdk.get(path)) is not None:
             answer = file.answer(request)
         elif self.demo is not None and (path == demo.PATH or path.startswith(demo.PATH + "/")):

@@ -293,6 +293,19 @@ class TestAdmissionByNumber:
                 code, reason = await client.closed()
                 assert (code, reason["code"], reason["retry_after_ms"]) == (4006, 503, 5000)
 
+    @pytest.mark.parametrize("limit", ["connections_max", "connections_per_address_max"])
+    async def test_who_comes_later_takes_no_place_from_who_has_not_asked_yet(self, edge: Edge, limit: str) -> None:
+        async with edge(**{limit: 2}) as node, AsyncExitStack() as stack:
+            clients = []
+            for number in range(4):
+                clients.append(await stack.enter_async_context(raw_socket(node)))
+                await eventually(lambda count=number + 1: len(node.listener.connections) == count)
+            for client in clients:
+                client.send(upgrade_request(token="x"))
+            statuses = [(await client.response()).status for client in clients]
+            refused = 503 if limit == "connections_max" else 429
+            assert statuses == [401, 401, refused, refused]
+
     @pytest.mark.parametrize(
         ("limit", "slack"), [("connections_max", NODE_SLACK), ("connections_per_address_max", ADDRESS_SLACK)]
     )
