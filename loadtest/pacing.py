@@ -52,7 +52,7 @@ class Pace:
     async def events(self, seconds: float) -> AsyncIterator[float]:
         """The events of that many seconds, each when it is due: the time it was meant for."""
         until = self._clock() + seconds
-        while (now := self._clock()) < until:
+        while self._clock() < until:
             for at in self.due():
                 yield at
             await self._until(min(self._next, until))
