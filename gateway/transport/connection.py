@@ -20,7 +20,7 @@ from gateway.transport import handshake, upgrade
 from gateway.transport.answers import Answer
 from gateway.transport.frames import PING, Protocol, close_by_parser, framed
 from gateway.transport.handshake import Header
-from gateway.transport.sockets import peer_of, reset
+from gateway.transport.sockets import half_closed, peer_of, reset
 
 if TYPE_CHECKING:
     from gateway.core.timers import Timer
@@ -302,6 +302,8 @@ class Connection(asyncio.Protocol):
         if self.ws.is_open:
             self.ws.send_close(closing.close_code.code, closing.payload())
         self.transmit()
+        # RFC 6455 section 5.5.1: nothing follows a close. So the peer need not wait until its answer was heard.
+        self.ws.shut = self.transport is not None and half_closed(self.transport)
         self._linger()
 
     def pause(self) -> None:
@@ -376,8 +378,7 @@ class Connection(asyncio.Protocol):
             return
         if self.closing is None and ws.is_open:
             if self.blocked_at:
-                # RFC 6455 section 5.5.3: only the most recent ping need be answered. So one that pings and does not
-                # read fills no memory.
+                # RFC 6455 section 5.5.3: the newest ping may stand for all. Who pings and does not read fills nothing.
                 del ws.writes[:-1]
                 return
             self._take_messages()
@@ -386,7 +387,8 @@ class Connection(asyncio.Protocol):
             ws.writes = []
             # b"" asks for a half-close and comes last; joining would swallow it.
             data = b"".join(writes) if len(writes) > 1 else writes[0]
-            transport.write(data)
+            if not ws.shut:
+                transport.write(data)
             if writes[-1] == b"":
                 self._end_output(transport, len(data))
         if session is not None and session.on_drained is not None and not self.blocked_at and not session.outgoing:
@@ -407,9 +409,7 @@ class Connection(asyncio.Protocol):
 
         Closing with bytes unread resets the connection, and the peer could lose what was said last.
         """
-        if self.ws.close_rcvd is None and transport.can_write_eof():
-            transport.write_eof()
-        else:
+        if self.ws.close_rcvd is not None or not half_closed(transport):
             transport.close()
         self._linger(large=self.closing is _ANSWERED and size > _AT_ONCE_BYTES)
 

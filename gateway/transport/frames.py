@@ -60,6 +60,9 @@ class Protocol(ServerProtocol):
     is_open = False
     """Whether ``state`` is OPEN, at the price of an attribute: each message asks."""
 
+    shut = False
+    """Whether the close has been said and the socket's end with it: nothing that is written now may go out."""
+
     _held: bytearray | None = None
     """A frame that is not whole yet; at most its header and ``max_message_size`` bytes."""
 

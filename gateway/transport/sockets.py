@@ -25,3 +25,15 @@ def peer_of(transport: asyncio.Transport) -> str:
     if not peer:
         return ""
     return f"[{peer[0]}]:{peer[1]}" if ":" in peer[0] else f"{peer[0]}:{peer[1]}"
+
+
+def half_closed(transport: asyncio.Transport) -> bool:
+    """Ends what the peer hears, behind all that was written, and goes on hearing it.
+
+    Returns:
+        False where that cannot be: under TLS, or because it is closed.
+    """
+    if transport.is_closing() or not transport.can_write_eof():
+        return False
+    transport.write_eof()
+    return True

@@ -291,6 +291,19 @@ class TestGoodbyes:
                 "retry_after_ms": 7,
             }
 
+    async def test_behind_our_close_nothing_comes_and_nobody_waits_for_an_answer_to_it(self, edge: Edge) -> None:
+        async with edge(close_linger_ms=60_000) as node, raw_session(node) as client:
+            await kick(node)
+            assert (await client.closed())[0] == 4505
+            # The end is there with the close, while this side has answered nothing.
+            assert await client.ended() == b""
+            assert len(node.listener.connections) == 1
+            # What a client had under way then is neither answered nor a fault.
+            client.send(frame(PING, b"still there?"))
+            client.text({"type": "ping", "id": "1"})
+            client.send(frame(CLOSE, struct.pack("!H", 4505)))
+            await eventually(lambda: not node.listener.connections)
+
     @pytest.mark.parametrize("half", [True, False], ids=["half-close", "reset"])
     async def test_a_client_that_just_goes_is_forgotten(self, edge: Edge, half: bool) -> None:
         async with edge() as node, raw_session(node) as client:

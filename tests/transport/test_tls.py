@@ -2,6 +2,7 @@
 
 import asyncio
 import ssl
+import struct
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from websockets.asyncio.client import connect
 from tests.certificates import self_signed
 from tests.servers import Server
 from tests.transport.conftest import Edge
-from tests.transport.wire import RawSocket, raw_socket, upgrade_request
+from tests.transport.wire import CLOSE, RawSocket, frame, raw_socket, upgrade_request
 from tests.waiting import eventually
 
 
@@ -37,6 +38,22 @@ async def test_a_client_that_trusts_the_certificate_connects(edge: Edge, files: 
             assert (await kicked).sessions_closed == 1
         with pytest.raises(ssl.SSLCertVerificationError):
             await connect(uri, ssl=ssl.create_default_context(), proxy=None)
+
+
+async def test_a_close_over_tls_waits_for_its_answer(edge: Edge, files: tuple[Path, Path]) -> None:
+    certificate, key = files
+    trusted = ssl.create_default_context(cafile=certificate)
+    async with edge(tls_cert=certificate, tls_key=key, close_linger_ms=60_000) as node:
+        token = await node.services.tokens.issue("alice", "Alice")
+        async with raw_socket(node, tls=trusted) as client:
+            client.send(upgrade_request(token=token))
+            assert (await client.response()).status == 101
+            await client.message("welcome")
+            await node.services.control.kick(users=["alice"], reason="enough")
+            assert (await client.closed())[0] == 4505
+            client.send(frame(CLOSE, struct.pack("!H", 4505)))
+            assert await client.ended() == b""
+            await eventually(lambda: not node.listener.connections)
 
 
 async def test_http_answers_come_whole_over_tls(edge: Edge, files: tuple[Path, Path]) -> None:
