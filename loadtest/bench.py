@@ -30,7 +30,7 @@ USERS, BODY_BYTES = 100, 120
 LISTED_AT_ONCE = 20
 POLL_S = 4.0
 REHEARSALS = 10
-SLICES = 3
+SLICES = 5
 """Parts in which two sides that are compared are run in turn."""
 SLICE_LEAST_S = 0.5
 

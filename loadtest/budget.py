@@ -16,7 +16,8 @@ from loadtest import files
 from loadtest.bench import Bench, BenchFault
 from loadtest.conductor import machine
 from loadtest.document import put
-from loadtest.lines import LINES, Figures, Goal, Line
+from loadtest.lines import LINES, Goal, Line
+from loadtest.measures import Figures
 from loadtest.peers.peer import PeerFault
 from loadtest.result import Machine
 from loadtest.scenario import ScenarioFault

@@ -12,7 +12,8 @@ import pytest
 from loadtest import lines
 from loadtest.bench import Bench, BenchFault, watched
 from loadtest.budget import Found, Measured, budget, measured, text
-from loadtest.lines import LINES, Figures, Goal, Line
+from loadtest.lines import LINES, Goal, Line
+from loadtest.measures import Figures
 from loadtest.result import Machine
 from loadtest.sampled import sampled
 from loadtest.scenario import ScenarioFault
