@@ -198,12 +198,12 @@ _ALL = (
     Line(
         "inbox",
         "A message to a long inbox",
-        f"`run chat --pin --users {INBOX_USERS} --window {INBOX_WINDOW}`, nobody acks: the last fifth of the run to "
-        "the first",
+        f"`run chat --pin --users {INBOX_USERS} --window {INBOX_WINDOW}`, nobody acks: the last fifth of the run, to "
+        "the first and to a run with others behind it",
         (
-            Goal("late_to_early", "CPU a message, last fifth to first", 1.2, digits=2),
-            Goal("early_us", "µs in the first fifth"),
-            Goal("late_us", "µs in the last"),
+            Goal("long_to_short", "CPU a message, to long inboxes and to short ones", 1.2, digits=2),
+            Goal("short_us", "µs to short ones, before and after"),
+            Goal("long_us", "µs to long ones"),
             Goal("entries", "entries in each inbox at the end", digits=0),
         ),
         measures.inbox,
