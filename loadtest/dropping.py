@@ -77,7 +77,7 @@ class DroppingCrowd(VisitingCrowd):
         kinds = itertools.cycle(order["kinds"])
         drops: set[asyncio.Task[None]] = set()
         try:
-            pace = Pace(order["per_s"])
+            pace = Pace(order["per_s"], self.plan.phase)
             async for at in pace.events(order["seconds"]):
                 if self.enough:
                     break

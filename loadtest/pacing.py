@@ -23,17 +23,19 @@ class Pace:
         skipped: events left out because the loop was too far behind.
     """
 
-    def __init__(self, per_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, per_s: float, phase: float = 0.0, clock: Callable[[], float] = time.monotonic) -> None:
         """
         Args:
             per_s: how many a second, above 0.
+            phase: after which share of the time between two the first one is: processes that begin at once must not go
+                on in step, or each event would wait for the others'.
             clock: seconds; must not go back.
         """
         if per_s <= 0:
             raise ValueError("a pace is above 0")
         self._gap = 1 / per_s
         self._clock = clock
-        self._next = clock()
+        self._next = clock() + phase * self._gap
         self.skipped = 0
 
     def due(self) -> list[float]:

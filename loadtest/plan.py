@@ -14,6 +14,7 @@ class Plan(Struct, kw_only=True):
 
     Attributes:
         run: part of all users' names, which no other run has.
+        number: among the generators, from 0.
         indexes: its users: (first, behind the last).
         sources: the addresses its sockets come from; "" = as the system likes.
         dialect: ``module:Class`` of who speaks; made with the URL.
@@ -39,6 +40,11 @@ class Plan(Struct, kw_only=True):
     @property
     def indexes(self) -> range:
         return range(self.first, self.behind)
+
+    @property
+    def phase(self) -> float:
+        """Where its events lie between two of another process: see Pace."""
+        return self.number / self.scenario.processes
 
     def address(self, index: int) -> tuple[socket.AddressFamily, tuple[str, int]]:
         """Where the user of that number connects."""

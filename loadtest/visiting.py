@@ -119,7 +119,7 @@ class VisitingCrowd(ReturningCrowd):
         )
 
     async def _churn(self, per_s: float, seconds: float) -> dict[str, Any]:
-        pace = Pace(per_s)
+        pace = Pace(per_s, self.plan.phase)
         async for at in pace.events(seconds):
             if self.enough:
                 break
