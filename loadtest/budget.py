@@ -73,7 +73,7 @@ def budget(
         pin: Service on one core, generators on the others; --no-pin where there is only one core, which judges nothing.
         json: Where all figures go.
         write: The document whose part "budget" is replaced.
-        from_json: Measure nothing; take the figures in these files, a later one's lines instead of an earlier one's.
+        from_json: Measure nothing; take the figures in these files, where a line is in several the runs of all.
     """
     _check(only, runs, seconds, scale, [each for each in (json, write) if each is not None])
     found = (
@@ -139,8 +139,12 @@ def _read(files: Sequence[Path]) -> Found:
         except (OSError, msgspec.DecodeError) as error:
             raise TargetFault(f"{path}: {error}") from None
         if merged is not None:
-            fresh = {line.name for line in found.lines}
-            found.lines += [line for line in merged.lines if line.name not in fresh]
+            fresh = {line.name: line for line in found.lines}
+            for line in merged.lines:
+                if (same := fresh.get(line.name)) is None:
+                    found.lines.append(line)
+                else:
+                    same.runs, same.faults = line.runs + same.runs, line.faults + same.faults
         merged = found
     assert merged is not None
     order = list(LINES)
@@ -172,7 +176,7 @@ def _preface(found: Found) -> str:
     cpu = f"{host.cpu}, " if host.cpu else ""
     words = (
         f"Machine: {cpu}{host.architecture}, {host.cores} cores, {host.system}, Python {host.python}; "
-        f"{host.placement}. {found.runs} runs of each line, {found.seconds:g} s of messages in each; median, and in "
+        f"{host.placement}. {_runs(found)} of each line, {found.seconds:g} s of messages in each; median, and in "
         "brackets the lowest and the highest. Every message of every run was accounted for: a run in which one was "
         "lost, doubled, out of order, at the wrong user or wrongly refused has no figures, and says so.\n\n"
         "Limits in µs and in messages a second were set on a machine where the bare relay takes 14.5 µs a message; "
@@ -181,6 +185,11 @@ def _preface(found: Found) -> str:
     if found.scale != 1.0:
         words += f"\n\n**Not at full size: numbers of connections are {found.scale:g} of what the lines say.**"
     return words
+
+
+def _runs(found: Found) -> str:
+    numbers = sorted({len(line.runs) + len(line.faults) for line in found.lines}) or [found.runs]
+    return f"{numbers[0]} runs" if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]} runs"
 
 
 def _kept(line: Line, runs: Sequence[Figures]) -> bool:

@@ -101,8 +101,8 @@ class TestCommand:
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         figures = {"two_to_one": 1.1, "one_us": 50.0, "two_us": 55.0}
-        early = found(Measured(name="inbox", faults=["early"]), Measured(name="two-nodes", faults=["early"]))
-        late = found(Measured(name="two-nodes", runs=[figures]))
+        early = found(Measured(name="inbox", faults=["early"]), Measured(name="two-nodes", runs=[figures]))
+        late = found(Measured(name="two-nodes", runs=[figures | {"two_to_one": 1.3}]))
         files = []
         for number, each in enumerate((early, late)):
             files.append(tmp_path / f"{number}.json")
@@ -114,7 +114,8 @@ class TestCommand:
         assert whole.index("different nodes") < whole.index("long inbox")
         assert whole.count("early") == 1
         assert "kept" in whole
-        assert "1.10" in capsys.readouterr().out
+        assert "1 to 2 runs of each line" in whole
+        assert "1.20 (1.10 to 1.30)" in capsys.readouterr().out
 
     def test_a_line_that_fails_leaves_the_others(self) -> None:
         def fail(bench: Bench) -> Figures:
