@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Self
+from typing import NoReturn, Self
 
 import pytest
 from redis import Redis
@@ -245,9 +245,13 @@ def npm_binary() -> str:
 
 def _binary(name: str, package: str = "") -> str:
     found = shutil.which(name)
-    if found:
-        return found
-    problem = f"{name} is missing: install the Debian package {package or name}"
+    if not found:
+        lacking(f"{name} is missing: install the Debian package {package or name}")
+    return found
+
+
+def lacking(problem: str) -> NoReturn:
+    """A tool is not there: the test is skipped; in CI, where all are installed before, it fails."""
     if os.environ.get("CI"):
         pytest.fail(problem, pytrace=False)
     pytest.skip(problem)
