@@ -87,9 +87,7 @@ _ALL = (
         _relay_goals(33_000, BARE_WINDOW_8_PER_S, 30.0),
         measures.relay(8),
         "half in the gateway, 56,000 instructions a message without the kernel's (callgrind: 36 % Python's evaluation "
-        "loop, 6 % making and freeing its objects), and half in Valkey, 67,500 (docs/adr/0018). What it is in µs is "
-        "the machine's: with nobody else on it, on 2026-11-22, three runs of the same work gave 29.0 µs (28.8 to 33.8) "
-        "and 34,550 messages a second (29,585 to 34,751) where the bare relay took 24.6 µs (22.3 to 26.0)",
+        "loop, 6 % making and freeing its objects), and half in Valkey, 67,500 (docs/adr/0018)",
     ),
     Line(
         "relay-1",
