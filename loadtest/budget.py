@@ -131,9 +131,9 @@ def measured(lines: Sequence[Line], runs: int, seconds: float, scale: float = 1.
     return found
 
 
-def _read(files: Sequence[Path]) -> Found:
+def _read(paths: Sequence[Path]) -> Found:
     merged: Found | None = None
-    for path in files:
+    for path in paths:
         try:
             found = msgspec.json.decode(path.read_bytes(), type=Found)
         except (OSError, msgspec.DecodeError) as error:

@@ -112,12 +112,12 @@ def many(bench: Bench) -> Figures:
         processes = len(target.pids()) or 1
     online = max((answer.get("usersOnline", 0) for answer in answers), default=0)
     sessions = max((answer.get("sessions", 0) for answer in answers), default=0)
-    idle = found.rates["idle_gateway_cpu"] + found.rates["idle_store_cpu"]
+    used = found.rates["idle_gateway_cpu"] + found.rates["idle_store_cpu"]
     return {
         "connections": found.counts["connections"],
         "online_missing": abs(users - online) + abs(users - sessions),
-        "idle_share": idle / (os.cpu_count() or 1),
-        "idle_cores": idle,
+        "idle_share": used / (os.cpu_count() or 1),
+        "idle_cores": used,
         "bytes": found.service.bytes_per_connection or 0.0,
         "processes": processes,
     }
@@ -161,11 +161,11 @@ def lag(bench: Bench) -> Figures:
         samples.begin()
         # The logins are paced: they are in the sample, and no part of what is promised.
         found = bench.run(target, "lag", keys | {"connections_per_s": 100})
-        lag = samples.end()
+        late = samples.end()
     return {
-        "p99_ms": lag["lag_ms_p99"],
-        "p50_ms": lag["lag_ms_p50"],
-        "own_p99_ms": lag["own_lag_ms_p99"],
+        "p99_ms": late["lag_ms_p99"],
+        "p50_ms": late["lag_ms_p50"],
+        "own_p99_ms": late["own_lag_ms_p99"],
         "per_s": found.rates["delivered"],
         "delivery_p99_ms": found.latencies["delivery"].p99_ms,
     }
