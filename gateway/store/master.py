@@ -138,6 +138,7 @@ class Master:
         pool = Redis(**options).connection_pool
         self._closed = False
         self._calls = 0
+        self._closing: asyncio.Future[None] | None = None
         # Redis' own pool fails the call that finds all connections in use; this one lets it wait for one.
         self._pool = BlockingConnectionPool(connections_max, timeout_s, pool.connection_class, **pool.connection_kwargs)
 
@@ -197,8 +198,12 @@ class Master:
         await self._end()
 
     async def _end(self) -> None:
-        if self._closed and not self._calls:
-            await self._pool.aclose()
+        if not self._closed or self._calls:
+            return
+        if self._closing is None:
+            self._closing = asyncio.ensure_future(self._pool.aclose())
+        # The pool closes its connections by tasks: cancelled before their first turn they would leave them open.
+        await asyncio.shield(self._closing)
 
 
 @asynccontextmanager

@@ -184,3 +184,21 @@ async def test_calls_under_way_when_their_master_is_closed_end_and_leave_no_conn
             await ACTS[act](master)
     with valkey.client() as client:
         await eventually(lambda: all(entry["name"] != "gateway" for entry in client.client_list()))
+
+
+async def test_a_close_that_is_cancelled_closes_all_the_same(valkey: Server) -> None:
+    """A link that is given up while it asks a sentinel: the pool closes by tasks, which a cancellation would stop."""
+    lost = []
+    for turn in range(1, TURNS):
+        master = Master(parse(valkey.url).endpoint, 2.0)
+        async with master.dedicated() as connection:
+            writer = connection._connection._writer
+        closing = asyncio.ensure_future(master.close())
+        await turns(turn)
+        closing.cancel()
+        await asyncio.wait([closing])
+        await turns(2)
+        if not writer.transport.is_closing():
+            lost.append(turn)
+            writer.close()
+    assert lost == []
