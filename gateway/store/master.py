@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Any, Self
 
+import hiredis
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -50,7 +51,8 @@ class Dedicated:
     async def answers(self, commands: Sequence[tuple[Part | float, ...]]) -> list[Any]:
         """Runs commands that are written at once; the replies, refusals (store.errors) among them."""
         connection = self._connection
-        packed = connection.pack_commands(commands)
+        # As the hot link packs: redis-py's own way takes eight times as long for a Function's twenty parts.
+        packed = [hiredis.pack_command(command) for command in commands]  # type: ignore[arg-type]  # see pipeline
         replies: list[Any] = []
         async with _Deadline(self._timeout_s) as deadline:
             try:
