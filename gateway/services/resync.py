@@ -62,6 +62,9 @@ class Resync:
                 session.gate = self._context.bus.gate(self._of(session))
                 if session.state is State.FENCED:
                     self._waiting[session.id] = session
+                else:
+                    # Still joining: the barrier behind which its commands were held will not open a gate that was away.
+                    session.release(self._context.clock.now())
         self._go_on()
         self._watching.resync(partitions)
         self._context.spawn(self._compare(partitions, self._context.bus.incarnation))

@@ -18,6 +18,7 @@ from tests.integration.fleet import (
 from tests.nodes import login, open_socket, running_node
 from tests.proxy import Proxy
 from tests.servers import Server
+from tests.transport.wire import raw_socket, upgrade_request
 from tests.waiting import eventually
 
 
@@ -167,6 +168,40 @@ async def test_while_the_gate_is_shut_nothing_is_written_either(valkey: Server) 
             assert received == []
             assert sessions_on(a, "alice") == 0
             await bob.close()
+
+
+async def test_what_was_held_while_joining_is_taken_when_the_lease_is_granted_again(valkey: Server) -> None:
+    """The lease becomes doubtful behind a gap: then the gap's barrier opens nothing, and the renewal does."""
+    clock = MovableClock()
+    async with Proxy(valkey.url) as proxy, running_node(proxy.url, clock, role="edge") as node:
+        token = await node.services.tokens.issue("alice", "Alice")
+        await eventually(lambda: node.bus.ready and not node.bus.links[0]._pending)
+        granted_at, gate = node.leases._granted_at, node.bus.gates[0]
+        assert granted_at is not None
+        proxy.pause(to_server=False)
+        lease_s = node.config.lease_s
+        clock.jump(granted_at + lease_s - 0.5 - clock.now())
+        await eventually(lambda: gate.shut)
+        assert not gate.away
+        async with raw_socket(node) as client:
+            client.send(upgrade_request(Sec_WebSocket_Protocol=f"gateway.v1, gateway.bearer.{token}"))
+            assert (await client.response()).status == 101
+            client.text({"type": "ping", "id": "before the welcome"})
+            (session,) = await eventually(lambda: node.hub.of("alice"))
+            await eventually(lambda: session.held)
+
+            async def doubted() -> bool:
+                # In steps that are no gaps.
+                clock.jump(0.02)
+                await asyncio.sleep(0.04)
+                return node.bus.withheld
+
+            await eventually(doubted, 10)
+            proxy.resume()
+            assert (await client.message())["id"] == "before the welcome"
+            assert (await client.message())["type"] == "welcome"
+            client.text({"type": "ping", "id": "again"})
+            assert (await client.message("pong"))["id"] == "again"
 
 
 async def test_a_suspended_machine_is_noticed_at_the_first_turn_of_the_loop(valkey: Server) -> None:
