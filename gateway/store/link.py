@@ -94,7 +94,8 @@ class Link(RelayPipeline):
         elif not self._probe_token and now >= self._probe_next_at:
             self._probe_token = random.randbytes(8).hex().encode()
             self._probe_sent_at = now
-            self.post_unanswered(("SPUBLISH", self.probe_channel, b"q" + self._probe_token))
+            # Beyond every limit: there is one at a time, and one that is not sent would be waited for in vain.
+            self._enqueue(("SPUBLISH", self.probe_channel, b"q" + self._probe_token), None, None)
 
     def probe_echo(self, token: bytes) -> bool:
         """A probe came back. Returns whether it was this link's."""

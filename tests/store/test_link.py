@@ -376,3 +376,21 @@ async def test_a_link_is_not_ready_before_its_first_echo(valkey: Server) -> None
         assert "probe" in link.last_fault
     finally:
         await link.close()
+
+
+async def test_a_probe_goes_out_where_there_is_no_room_left(proxy: Proxy) -> None:
+    """One that was not sent would be waited for, and its absence taken for a deaf bus."""
+    times = quick(timeout_s=5, probe_s=0.2, probe_timeout_s=0.6)
+    async with linked(proxy.url, pending_max=20, times=times) as (link, told):
+        await eventually(lambda: link.echoed and not link._probe_token and not link._pending)
+        proxy.pause()
+        replies: list[Any] = []
+        for number in range(60):
+            link.post(("ECHO", number), lambda _, reply: replies.append(reply), urgent=True)
+        assert not link._has_room(True)
+        await eventually(lambda: link._probe_token)
+        token = link._probe_token
+        proxy.resume()
+        await eventually(lambda: link._probe_token != token)
+        assert (told.ups, told.downs) == (1, 0)
+        assert all(isinstance(reply, bytes | StoreUnavailable) for reply in replies)
