@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
+import structlog
 from websockets.frames import Frame, Opcode
 from websockets.http11 import Request
 from websockets.protocol import CLOSING, CONNECTING, OPEN, Event
@@ -20,11 +21,13 @@ from gateway.transport import handshake, upgrade
 from gateway.transport.answers import Answer
 from gateway.transport.frames import PING, Protocol, close_by_parser, framed
 from gateway.transport.handshake import Header
-from gateway.transport.sockets import half_closed, peer_of, reset
+from gateway.transport.sockets import half_closed, peer_of, reset, unsent
 
 if TYPE_CHECKING:
     from gateway.core.timers import Timer
     from gateway.transport.listener import Listener
+
+log = structlog.get_logger(__name__)
 
 _AT_ONCE_BYTES = 8192
 """An answer that any kernel takes at once."""
@@ -136,6 +139,9 @@ class Connection(asyncio.Protocol):
         if self.closing is None:
             self.ws.receive_eof()
             self.transmit()
+            # The transport closes now, and tells so a turn of the loop later: until then this would pass for a session.
+            if self.session is not None:
+                self._ended_by_peer(self.session)
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -246,6 +252,11 @@ class Connection(asyncio.Protocol):
         """Whether messages pass in both directions."""
         return self.session is not None and self.closing is None and self.ws.is_open
 
+    @property
+    def unread(self) -> bool:
+        """Whether the gateway itself leaves unread what the client says."""
+        return self.session is not None and self.session.paused
+
     def ping(self) -> None:
         """Pings the client; its pong is heard in ``heard_at``."""
         ws, session = self.ws, self.session
@@ -288,10 +299,14 @@ class Connection(asyncio.Protocol):
         self.closing = closing
         METRICS.closed(closing.close_code.name)
         METRICS.slow_consumers += closing.close_code is codes.SLOW_CONSUMER
-        if closing.revocation and self.transport.get_write_buffer_size() > 0:
-            reset(self.transport)
-        else:
-            self._say_close(closing)
+        try:
+            if closing.revocation and unsent(self.transport):
+                reset(self.transport)
+            else:
+                self._say_close(closing)
+        except Exception:
+            # Who cuts goes on to others.
+            self.failed("a close")
         if self.session is not None:
             # Not only when the socket is gone: until then the user would pass for online.
             self.listener.admission.leave(self.session)
@@ -313,6 +328,13 @@ class Connection(asyncio.Protocol):
     def resume(self) -> None:
         if self.transport is not None and self.closing is None:
             self.transport.resume_reading()
+
+    def failed(self, what: str) -> None:
+        """Ends the socket where something has raised, in an ``except`` clause; others go on."""
+        METRICS.callbacks_failed += 1
+        log.exception("a connection failed", callback=what)
+        if self.transport is not None:
+            self.transport.abort()
 
     # Reading.
 
@@ -409,7 +431,8 @@ class Connection(asyncio.Protocol):
 
         Closing with bytes unread resets the connection, and the peer could lose what was said last.
         """
-        if self.ws.close_rcvd is not None or not half_closed(transport):
+        self.ws.shut = self.ws.close_rcvd is None and half_closed(transport)
+        if not self.ws.shut:
             transport.close()
         self._linger(large=self.closing is _ANSWERED and size > _AT_ONCE_BYTES)
 

@@ -46,8 +46,9 @@ class Heartbeat:
             return
         connection.pinged_at = 0.0
         silent_until = connection.heard_at + self._silence_s
-        if connection.blocked_at:
-            # A ping behind what the client does not take would say nothing; outbound_age_max_s judges that one.
+        if connection.blocked_at or connection.unread:
+            # A ping behind what the client does not take would say nothing; outbound_age_max_s judges that one. Whom
+            # this node does not read it cannot call silent.
             silent_until = now + self._silence_s
         if silent_until > now:
             self._again(connection, silent_until)

@@ -214,7 +214,11 @@ class Listener:
         dirty, self._dirty = self._dirty, []
         for connection in dirty:
             if connection.dirty:
-                connection.transmit()
+                # A try costs nothing until something is raised.
+                try:
+                    connection.transmit()
+                except Exception:
+                    connection.failed("writing")
 
     def opened(self, connection: Connection, now: float) -> bool:
         """A TCP connection is there; returns whether there is room even to refuse it by an answer.

@@ -3,12 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import socket
 import struct
 from typing import Any
 
 _LINGER_NONE = struct.pack("ii", 1, 0)
 """SO_LINGER on, 0 seconds: closing discards what the kernel still holds and resets the connection."""
+
+
+_SIOCOUTQNSD = 0x894B
+"""Linux' question for the bytes that a TCP socket has not sent yet (linux/sockios.h)."""
+
+
+def unsent(transport: asyncio.Transport) -> bool:
+    """Whether bytes wait, here or in the kernel, that have not been sent yet; those on their way are out of reach.
+
+    The kernel is asked because under TLS the transport tells only of what is not encrypted yet.
+    """
+    if transport.get_write_buffer_size() > 0:
+        return True
+    raw: Any = transport.get_extra_info("socket")
+    try:
+        return raw is not None and any(fcntl.ioctl(raw.fileno(), _SIOCOUTQNSD, bytes(4)))
+    except OSError:
+        # Not TCP, not Linux, or gone.
+        return False
 
 
 def reset(transport: asyncio.Transport) -> None:

@@ -2,13 +2,18 @@
 
 import asyncio
 import random
+import socket
 from collections.abc import Awaitable, Callable
 
 from gateway.node import Node
 from gateway.services.drops import Acknowledgement
 from tests.integration.fleet import claims_of, two_nodes
 from tests.integration.raw import RawClient
+from tests.nodes import running_node
+from tests.proxy import Proxy
 from tests.servers import Server
+from tests.transport.wire import raw_socket, upgrade_request
+from tests.waiting import eventually
 
 WAYS = ("header", "subprotocol", "auth")
 BAN_ROUNDS = 350
@@ -105,3 +110,30 @@ async def test_no_socket_with_a_revoked_token_lives_once_the_revocation_has_retu
         pass
 
     await _race(valkey.url, OTHER_ROUNDS, revoke, nothing, token_a_round=True)
+
+
+async def test_a_ban_that_meets_a_client_which_has_just_ended_its_side_ends_the_others(valkey: Server) -> None:
+    """In one turn of the loop come the end of what was being let in, the store's yes to it, and the ban."""
+    async with Proxy(valkey.url) as proxy, running_node(valkey.url, node_id="b") as b:
+        async with running_node(proxy.url, node_id="a", role="edge", probe_timeout_s=30) as a:
+            token = await b.services.tokens.issue("mallory", "Mallory")
+            await eventually(lambda: not a.bus.links[0]._pending)
+            proxy.pause(to_server=False)
+            async with raw_socket(a) as first, raw_socket(a) as second:
+                for number, (client, platform) in enumerate(((first, "web"), (second, "ios")), 1):
+                    client.send(upgrade_request(f"/v1/connect?platform={platform}", token))
+                    await eventually(lambda: len(a.hub.of("mallory")) == number)  # noqa: B023
+
+                async def registered() -> bool:
+                    return len(await b.services.presence.sessions("mallory")) == 2
+
+                await eventually(registered)
+                banning = asyncio.create_task(b.services.bans.ban(["mallory"], minutes=1))
+                # The ban is written when the directory has it; its push waits in the proxy with the answers.
+                await eventually(b.services.bans.list)
+                with first.at_once() as raw:
+                    raw.shutdown(socket.SHUT_WR)
+                proxy.resume()
+                done = await banning
+                assert (done.nodes_answered, done.nodes_silent) == ([a.bus.incarnation], [])
+                assert not a.hub.of("mallory")

@@ -261,3 +261,24 @@ async def test_messages_that_wait_are_bounded_by_their_bytes(valkey: Server, mon
         assert [(await alice.next("sent"))["id"] for _ in range(3)] == ["c0", "c1", "c2"]
         # What has passed makes room.
         assert (await alice.send("bob", "x" * 1000))["type"] == "sent"
+
+
+async def test_whom_the_node_does_not_read_while_checks_wait_it_does_not_call_silent(valkey: Server) -> None:
+    async with checking(valkey, webhook_timeout_s=2, webhook_retries=0, heartbeat_s=0.3, heartbeat_timeout_s=0.3) as (
+        app,
+        node,
+    ):
+        alice, bob = await pair(node)
+        app.answer = lambda _: None
+        for number in range(40):
+            await alice.say({"type": "send", "id": str(number), "to": "bob", "body": number})
+        (session,) = node.hub.of("alice")
+        await eventually(lambda: session.paused)
+        (connection,) = (each for each in node.listener.connections if each.session is session)
+        # Longer than a pong may take.
+        await eventually(lambda: node.clock.now() - connection.heard_at > 1)
+        app.answer = lambda _: (200, {"pass": 1})
+        for number in range(40):
+            assert (await alice.next("sent", 10))["id"] == str(number)
+        for client in (alice, bob):
+            await client.close()

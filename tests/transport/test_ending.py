@@ -1,9 +1,15 @@
 """How connections end: cuts that wait for nobody, clients that do not read, and polite goodbyes."""
 
 import asyncio
+import fcntl
 import json
+import select
+import socket
+import ssl
 import struct
+import termios
 import time
+from pathlib import Path
 
 import orjson
 import pytest
@@ -15,6 +21,7 @@ from gateway.node import Node
 from gateway.protocol import codes
 from gateway.services.control import Control
 from gateway.transport.connection import Connection
+from tests.certificates import self_signed
 from tests.nodes import Client, login, open_socket
 from tests.servers import Server
 from tests.transport.conftest import Edge
@@ -98,6 +105,32 @@ class TestCut:
             assert len(arrived) < 128 * KIB < sent - waiting
             assert b"4505" not in arrived[-200:]
             await bob.close()
+
+    async def test_over_tls_as_well(self, edge: Edge, tmp_path: Path) -> None:
+        """There the transport tells only of what is not encrypted yet."""
+        certificate, key = self_signed(tmp_path)
+        trusted = ssl.create_default_context(cafile=certificate)
+        config = {"outbound_bytes_max": 64 * KIB * KIB, "outbound_age_max_s": 60, "close_linger_ms": 60_000}
+        config |= {"tls_cert": certificate, "tls_key": key}
+        async with edge(**config) as node, raw_session(node, receive_buffer=4 * KIB, tls=trusted) as client:
+            connection = connection_of(node)
+            assert connection.transport is not None
+            assert connection.session is not None
+            kernel = connection.transport.get_extra_info("socket")
+            session, looks = connection.session, [-1]
+
+            def full() -> bool:
+                """The kernel takes no more. Asked in small steps: what it does not take stays below TLS, and untold."""
+                session.send(b'{"type":"x","filler":"' + b"x" * 8 * KIB + b'"}')
+                looks.append(int.from_bytes(fcntl.ioctl(kernel.fileno(), termios.TIOCOUTQ, bytes(4)), "little"))
+                return len(looks) > 4 and looks[-1] > 0 and len(set(looks[-4:])) == 1
+
+            await eventually(full, 30)
+            assert not connection.blocked_at
+            session.send(b'{"type":"x","n":"the last one"}')
+            await kick(node)
+            await eventually(lambda: connection.transport is None, 1.0)
+            assert b"the last one" not in await client.ended()
 
     async def test_commands_behind_the_cut_are_not_carried_out(self, edge: Edge) -> None:
         async with edge(close_linger_ms=500) as node, raw_session(node) as client:
@@ -188,6 +221,36 @@ class TestCutWhileJoining:
             node.drops.received(drop(session, 4505, 4505, "enough"))
             assert await client.closed() == (4505, {"code": 4505, "reason": "enough"})
             valkey.resume()
+
+    async def test_who_goes_while_the_store_says_yes_holds_up_nobody(self, edge: Edge, valkey: Server) -> None:
+        """One turn of the loop brings another's command, the end, the store's answer, and a third one's command."""
+        async with edge() as node, raw_session(node, "bob") as bob, raw_session(node, "carol") as carol:
+            token = await node.services.tokens.issue("alice", "Alice")
+            async with raw_socket(node) as alice:
+                await eventually(lambda: not node.bus.links[0]._pending)
+                valkey.pause()
+                alice.send(upgrade_request(token=token))
+                await eventually(lambda: node.hub.of("alice"))
+                ping = frame(TEXT, b'{"type":"ping","id":"p"}')
+                with bob.at_once() as raw:
+                    raw.send(ping)
+                with alice.at_once() as raw:
+                    raw.shutdown(socket.SHUT_WR)
+                valkey.resume()
+                # Not awaited: when the loop looks again, all of it is there.
+                answered(node)
+                with carol.at_once() as raw:
+                    raw.send(ping)
+                for client in (bob, carol):
+                    assert (await client.message("pong"))["id"] == "p"
+                await eventually(lambda: not node.hub.of("alice"))
+
+
+def answered(node: Node) -> None:
+    """Returns when an answer of the store can be read; the loop stands still meanwhile."""
+    transport = node.bus.links[0]._transport
+    assert transport is not None
+    assert select.select([transport.get_extra_info("socket")], [], [], 5)[0]
 
 
 class TestSlowConsumer:

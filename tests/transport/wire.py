@@ -6,8 +6,8 @@ import os
 import socket
 import ssl
 import struct
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, NamedTuple
 
 import orjson
@@ -88,6 +88,12 @@ class RawSocket:
 
     def text(self, payload: bytes | dict[str, Any]) -> None:
         self.send(frame(TEXT, payload if isinstance(payload, bytes) else orjson.dumps(payload)))
+
+    @contextmanager
+    def at_once(self) -> Iterator[socket.socket]:
+        """The socket itself: what is done with it does not wait for the event loop to come round."""
+        with socket.socket(fileno=os.dup(self.writer.get_extra_info("socket").fileno())) as raw:
+            yield raw
 
     async def _read(self, size: int) -> bytes:
         try:
