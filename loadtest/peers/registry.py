@@ -59,9 +59,10 @@ _ALL = (
         dialect="loadtest.peers.dialects:SocketioDialect",
         title="Socket.IO 4 (Node)",
         settings="one Node process, NODE_ENV=production, WebSocket transport only, ws with its native add-ons "
-        "(bufferutil, utf-8-validate), no compression, the Redis adapter over ioredis and a unix socket, the "
-        "handshake's request released; a user is a room, each message is acknowledged, a JWT is checked at login; its "
-        "documentation names other engines than ws as faster (eiows, µWebSockets.js), which npm alone does not give",
+        "(bufferutil, utf-8-validate), no compression, the Redis adapter over ioredis (auto-pipelining) and a "
+        "unix socket, the handshake's request released; a user is a room, each message is acknowledged, a JWT "
+        "is checked at login; its documentation names other engines than ws as faster (eiows, "
+        "µWebSockets.js), which npm alone does not give",
         does=(ANSWERS, TOKENS, NODES),
         start=socketio.started,
         missing=socketio.missing,

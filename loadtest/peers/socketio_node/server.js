@@ -1,6 +1,6 @@
 // Socket.IO 4 as its documentation recommends it for production on one core: WebSocket only, ws with its native
 // add-ons, the Redis adapter, no reference kept to the handshake's request. A user is a room; every message is
-// answered by an acknowledgement.
+// answered by an acknowledgement. The Redis client writes the commands of a turn of the loop together.
 //
 //   PEER_REDIS=/path/of/redis.sock PEER_SECRET=… node server.js      prints its address
 
@@ -11,7 +11,8 @@ const { Server } = require("socket.io");
 const { createAdapter } = require("@socket.io/redis-adapter");
 
 const secret = process.env.PEER_SECRET;
-const publisher = new Redis(process.env.PEER_REDIS);
+// https://github.com/redis/ioredis#autopipelining: a third less for a message.
+const publisher = new Redis(process.env.PEER_REDIS, { enableAutoPipelining: true });
 const subscriber = publisher.duplicate();
 
 const server = createServer();
