@@ -4,6 +4,7 @@ python -m loadtest.sampled FILE serve …    SIGUSR1 begins to sample, SIGUSR2 w
 
 On a machine that others use a loop is late because somebody else had the core. What a turn of the loop costs itself
 shows in its thread's CPU time: a timer is never later *by our own doing* than the CPU that was used since it was set.
+A loop that stands still is not sampled once for it, but once for every timer that would have been due meanwhile.
 """
 
 from __future__ import annotations
@@ -74,6 +75,11 @@ def sampled(core: int | None, *flags: str) -> Iterator[tuple[Target, Samples]]:
             yield target, Samples(target, file)
 
 
+def overslept(late: float) -> list[float]:
+    """How late a timer is, and how late those are that were due every ``GAP_S`` since."""
+    return [late - number * GAP_S for number in range(1 + max(0, int(late / GAP_S)))]
+
+
 class _Sampler:
     def __init__(self, file: Path) -> None:
         self._file = file
@@ -91,9 +97,10 @@ class _Sampler:
         self._timer = self._loop.call_later(GAP_S, self._due, time.perf_counter(), time.thread_time())
 
     def _due(self, set_at: float, cpu: float) -> None:
-        lag = time.perf_counter() - set_at - GAP_S
-        self._lag.append(lag * 1000)
-        self._own.append(min(lag, time.thread_time() - cpu) * 1000)
+        used = time.thread_time() - cpu
+        for late in overslept(time.perf_counter() - set_at - GAP_S):
+            self._lag.append(late * 1000)
+            self._own.append(min(late, used) * 1000)
         self._set()
 
     def _write(self) -> None:
