@@ -178,7 +178,8 @@ async def noticed(
     else:
         async for _ in load():
             pass
-    lag = await asyncio.to_thread(samples.end)
+    samples.end()
+    lag = await asyncio.to_thread(samples.figures)
     probing.terminate()
     seen = dict(orjson.loads(await probing.stdout.readline()))
     await probing.wait()

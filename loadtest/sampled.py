@@ -30,7 +30,7 @@ WRITTEN_S = 10.0
 
 
 class Samples:
-    """What the sampler in a gateway that was started for it sees."""
+    """What the sampler in a gateway that was started for it sees; a run begins and ends it with its measured time."""
 
     def __init__(self, target: Target, file: Path) -> None:
         self._target, self._file = target, file
@@ -40,13 +40,16 @@ class Samples:
         self._file.unlink(missing_ok=True)
         self._tell(signal.SIGUSR1)
 
-    def end(self) -> dict[str, float]:
-        """``lag_ms`` and ``own_lag_ms``, of each ``_p50``, ``_p99`` and ``_max``, since ``begin``; blocks for moments.
+    def end(self) -> None:
+        """Until now."""
+        self._tell(signal.SIGUSR2)
+
+    def figures(self) -> dict[str, float]:
+        """``lag_ms`` and ``own_lag_ms``, of each ``_p50``, ``_p99`` and ``_max``, of that time; blocks for moments.
 
         Raises:
             TargetFault: the sampler does not write.
         """
-        self._tell(signal.SIGUSR2)
         deadline = time.monotonic() + WRITTEN_S
         while not self._file.exists():
             if time.monotonic() > deadline:
@@ -72,7 +75,8 @@ def sampled(core: int | None, *flags: str) -> Iterator[tuple[Target, Samples]]:
         file = Path(directory) / "samples.json"
         command = [sys.executable, "-m", "loadtest.sampled", str(file), "serve", *flags]
         with started(shlex.join(command), core) as target:
-            yield target, Samples(target, file)
+            samples = target.sampler = Samples(target, file)
+            yield target, samples
 
 
 def overslept(late: float) -> list[float]:

@@ -189,6 +189,8 @@ class Stage:
         """From now on latencies, rates and CPU count."""
         await self.all({"do": "look"})
         await self._sampler.look()
+        if self.target.sampler is not None:
+            self.target.sampler.begin()
         self._tally.measuring = self._measuring = True
         self.measured_from_s = self.elapsed_s
         self._before = (self.counts, self._sampler.gateway_s, self._sampler.store_s)
@@ -197,6 +199,8 @@ class Stage:
         """Until now; latencies of what was to be sent until now count whenever it arrives."""
         if not self._measuring:
             return
+        if self.target.sampler is not None:
+            self.target.sampler.end()
         await self.all({"do": "measured"})
         await self._sampler.look()
         self.measured_to_s = self.elapsed_s

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 from urllib.parse import urlsplit
 
 from gateway.cli import record
@@ -38,6 +39,16 @@ LIFTED = {
 
 class TargetFault(Exception):
     """The target cannot be loaded, or cannot do what the run needs; the message says why and what to do."""
+
+
+class Within(Protocol):
+    """What samples in the service itself."""
+
+    def begin(self) -> None:
+        """The measured time begins."""
+
+    def end(self) -> None:
+        """It is over."""
 
 
 @dataclass
@@ -69,6 +80,7 @@ class Target:
     known: dict[str, int] = field(default_factory=dict)
     # Further nodes of the same service, as (host, port): users take all of them in turn.
     also: list[tuple[str, int]] = field(default_factory=list)
+    sampler: Within | None = None
     process: subprocess.Popen[bytes] | None = None
 
     @property
