@@ -89,17 +89,21 @@ class Target:
         return _address(self.url)
 
     def pids(self) -> dict[str, int]:
-        """Its processes of now, by name: "store", "gateway" and, with workers, "gateway-1", …; empty = unknown."""
+        """Its processes of now, by name: "store", "gateway" and, with workers, "gateway-1", …; empty = unknown.
+
+        What a store forks to rewrite its files is no process of its own here: its memory is the store's seen twice, and
+        its CPU is in the store's.
+        """
         found = dict(self.known)
         if self.root is not None:
             for pid in (self.root, *_offspring(self.root)):
-                name = "store" if _is_store(pid) else "gateway"
+                name = sampling.STORE if _is_store(pid) else "gateway"
                 found[name if name not in found else f"{name}-{len(found)}"] = pid
         return found
 
     def cpu_s(self) -> dict[str, float]:
         """CPU seconds used so far, by process."""
-        return {name: used for name, pid in self.pids().items() if (used := sampling.cpu_s(pid)) is not None}
+        return {name: used for name, pid in self.pids().items() if (used := sampling.cpu_of(name, pid)) is not None}
 
     def resident_bytes(self) -> dict[str, int]:
         """Resident memory, by process."""
@@ -316,15 +320,10 @@ def _address(url: str) -> tuple[str, int]:
 
 
 def _offspring(pid: int) -> list[int]:
-    found: list[int] = []
-    for task in Path(f"/proc/{pid}/task").glob("*/children"):
-        try:
-            children = [int(child) for child in task.read_text().split()]
-        except OSError:
-            continue
-        for child in children:
-            found += [child, *_offspring(child)]
-    return found
+    """All processes below one, but for a store's."""
+    if _is_store(pid):
+        return []
+    return [each for child in sampling.children(pid) for each in (child, *_offspring(child))]
 
 
 def _is_store(pid: int) -> bool:

@@ -6,10 +6,12 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import pytest
 
-from loadtest.sampling import Sampler, cpu_s, read_gauges, resident_bytes
+from loadtest.sampling import Sampler, _Meter, children, cpu_s, read_gauges, resident_bytes
 from loadtest.target import Target
 
 EXPOSITION = """# TYPE gateway_connections gauge
@@ -45,6 +47,76 @@ def test_cpu_is_the_schedulers_own_account() -> None:
     assert after is not None
     assert after - before >= 0.9 * (time.process_time() - own) - 0.005
     assert resident_bytes(os.getpid())
+
+
+FORKING = """
+import os, sys, time
+def burn(seconds):
+    while time.process_time() < seconds:
+        pass
+for line in sys.stdin:
+    if not (child := os.fork()):
+        burn(0.1)
+        print("half", flush=True)
+        sys.stdin.readline()
+        burn(0.2)
+        os._exit(0)
+    os.waitpid(child, 0)
+    print("whole", flush=True)
+"""
+"""Like a store that rewrites its file: at every line a child uses CPU, and at half of its 0.2 s it waits for one."""
+
+
+@contextmanager
+def forking() -> Iterator[tuple[Target, Callable[[], str]]]:
+    """Such a process as a store whose parent is the service's first one; and what has it go on until it says so."""
+    with subprocess.Popen(
+        ["valkey-server", "-c", FORKING],
+        executable=sys.executable,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        output = process.stdout
+
+        def go_on() -> str:
+            print(file=process.stdin, flush=True)
+            return output.readline().strip()
+
+        yield Target("ws://127.0.0.1:1/", root=process.pid), go_on
+        process.stdin.close()
+
+
+async def test_what_a_store_forks_is_the_store() -> None:
+    with forking() as (target, go_on):
+        assert go_on() == "half"
+        pids = target.pids()
+        assert pids.keys() == {"store"}
+        assert children(pids["store"])
+        assert target.resident_bytes()["store"] == resident_bytes(pids["store"])
+        assert target.cpu_s()["store"] >= 0.1
+        go_on()
+
+
+async def test_cpu_of_what_a_store_forks_counts_once() -> None:
+    with forking() as (target, go_on):
+        assert go_on() == "half"
+        assert go_on() == "whole"
+        sampler = Sampler(target.pids, list)
+        for expected in (0.1, 0.2, 0.3, 0.4):
+            go_on()
+            await sampler.look()
+            assert expected - 0.03 < sampler.store_s < expected + 0.05
+        assert sampler.gateway_s == 0
+        await sampler.close()
+
+
+def test_a_store_that_is_looked_at_in_the_wrong_moment_counts_nothing_twice() -> None:
+    totals = iter((1.0, 2.0, 1.5, 2.25))
+    meter = _Meter(lambda _: next(totals))
+    assert [meter.look([1]) for _ in range(4)] == [0.0, 1.0, 0.0, 0.25]
 
 
 async def test_a_process_that_is_replaced_takes_no_cpu_back() -> None:
