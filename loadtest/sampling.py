@@ -104,14 +104,15 @@ class _Meter:
         self.used_s = 0.0
         self.busiest_s = 0.0
         self._measure = measure
-        self._most: dict[int, float] = {}
+        self._most: dict[int, float] | None = None
 
     def look(self, pids: Sequence[int]) -> float:
-        """CPU seconds used since the last look; a process seen for the first time counts from now on."""
+        """CPU seconds used since the last look; none at the first look, and all of a process that has come since."""
         totals = {pid: total for pid in pids if (total := self._measure(pid)) is not None}
-        used = [max(0.0, total - self._most.get(pid, total)) for pid, total in totals.items()]
+        most = totals if self._most is None else self._most
+        used = [max(0.0, total - most.get(pid, 0.0)) for pid, total in totals.items()]
         # A total that seems to fall was looked at in the wrong moment: what it gains again has been counted.
-        self._most |= {pid: max(total, self._most.get(pid, total)) for pid, total in totals.items()}
+        self._most = most | {pid: max(total, most.get(pid, 0.0)) for pid, total in totals.items()}
         self.busiest_s = max(used, default=0.0)
         self.used_s += sum(used)
         return sum(used)

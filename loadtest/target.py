@@ -158,6 +158,8 @@ class Target:
                 )
             except OSError as error:
                 raise TargetFault(f"--start: {self.command[0]}: {error.strerror or error}") from None
+        # From its first instruction on: what a start costs is the service's.
+        self.root = self.process.pid
         deadline = time.monotonic() + START_S
         while (kept := record.read(self.data_dir)) is None or kept.pid != self.process.pid or kept.client is None:
             status = self.process.poll()
@@ -167,7 +169,6 @@ class Target:
                 why = f"did not listen within {START_S:g} s" if status is None else f"ended with status {status}"
                 raise TargetFault(f"the gateway did not start, it {why}: {shlex.join(self.command)}\n{tail}")
             time.sleep(0.01)
-        self.root = self.process.pid
         self.url, self.api = f"{kept.client}/v1/connect", kept.admin or ""
         _put(self.command, "--client-port", str(_address(self.url)[1]))
         if self.api:

@@ -142,6 +142,28 @@ async def test_a_process_that_is_replaced_takes_no_cpu_back() -> None:
         await sampler.close()
 
 
+async def test_a_process_that_comes_counts_from_its_start() -> None:
+    pids: dict[str, int] = {}
+    sampler = Sampler(lambda: pids, list)
+    script = "import time\nwhile time.process_time() < 0.2: pass\nprint(flush=True)\ninput()"
+    with subprocess.Popen(  # noqa: ASYNC220
+        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        pids["gateway"] = other.pid
+        await sampler.look()
+        assert sampler.gateway_s >= 0.2
+        # One that is missed once, and seen again, is not new.
+        pids.clear()
+        await sampler.look()
+        pids["gateway"] = other.pid
+        await sampler.look()
+        assert sampler.gateway_s < 0.3
+        other.communicate(b"\n")
+    await sampler.close()
+
+
 async def test_a_service_that_gives_no_gauges_is_looked_at_all_the_same() -> None:
     target = Target("ws://127.0.0.1:1/", root=os.getpid())
     sampler = Sampler(target.pids, lambda: [os.getpid()], "http://127.0.0.1:1/metrics")

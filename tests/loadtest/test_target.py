@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from gateway.config import Credentials
+from loadtest.sampling import Sampler
 from loadtest.target import TargetFault, attached, check_owned, started, workers_of
 
 CREDENTIALS = Credentials("key", "0123456789abcdef0123456789abcdef")
@@ -36,7 +38,11 @@ def test_a_gateway_is_started_with_its_store_and_leaves_nothing() -> None:
         with pytest.raises(TargetFault, match="only a gateway that the load test has started"):
             same.restart()
 
+        sampler = Sampler(target.pids, list)
         target.restart()
+        whole = sum(target.cpu_s().values())
+        asyncio.run(sampler.look())
+        assert sampler.gateway_s + sampler.store_s >= whole
         assert target.url == same.url
         assert target.pids()["gateway"] != pids["gateway"]
     assert not data_dir.exists()
