@@ -260,7 +260,10 @@ def _limit(stage: Stage, tally: Tally, placement: Placement) -> Limit:
         return Limit(what="rate", why=f"no more than {rate:,g} messages a second were asked for")
     if stage.service_share:
         cores = "one core" if placement.service is not None else "a core"
-        why = f"the service used {stage.service_share:.0%} of {cores}, the busiest generator {busiest:.0%}"
+        who = "service" if stage.store_known else "gateway"
+        why = f"the {who} used {stage.service_share:.0%} of {cores}, the busiest generator {busiest:.0%}"
+        if not stage.store_known:
+            why += "; what its store used is not known"
         return Limit(what="service" if stage.service_share > BUSY else "unknown", why=why)
     return Limit(why=f"the service's CPU is not known; the busiest generator used {busiest:.0%} of a core")
 

@@ -103,6 +103,7 @@ class _Meter:
     def __init__(self, measure: Callable[[int], float | None] = cpu_s) -> None:
         self.used_s = 0.0
         self.busiest_s = 0.0
+        self.seen = False
         self._measure = measure
         self._most: dict[int, float] | None = None
 
@@ -113,6 +114,7 @@ class _Meter:
         used = [max(0.0, total - most.get(pid, 0.0)) for pid, total in totals.items()]
         # A total that seems to fall was looked at in the wrong moment: what it gains again has been counted.
         self._most = most | {pid: max(total, most.get(pid, 0.0)) for pid, total in totals.items()}
+        self.seen |= bool(totals)
         self.busiest_s = max(used, default=0.0)
         self.used_s += sum(used)
         return sum(used)
@@ -153,6 +155,11 @@ class Sampler:
     def store_s(self) -> float:
         """The same of the store's."""
         return self._store.used_s
+
+    @property
+    def store_seen(self) -> bool:
+        """Whether there ever was a process of the store's."""
+        return self._store.seen
 
     def _measure(self) -> tuple[list[int], list[int], float | None, float | None]:
         pids = self._pids()

@@ -27,6 +27,10 @@ class Interrupted(Exception):
     """Ctrl-C, where an act waits for something else than time."""
 
 
+def _us_each(seconds: float | None, count: int) -> float | None:
+    return None if seconds is None else seconds / count * 1e6
+
+
 class Stage:
     """One run, as its act sees it.
 
@@ -80,6 +84,11 @@ class Stage:
     def waiting(self) -> int:
         """Messages without an answer, as of the last snapshots."""
         return self._tally.waiting
+
+    @property
+    def store_known(self) -> bool:
+        """Whether what the store uses is seen: a gateway always has one, a peer what its processes say."""
+        return self.target.kind != "gateway" or self._sampler.store_seen
 
     @property
     def interrupted(self) -> bool:
@@ -213,13 +222,18 @@ class Stage:
         if self.target.pids():
             gateway_s, store_s = self._sampler.gateway_s - gateway_s, self._sampler.store_s - store_s
             self.service_share = (gateway_s + store_s) / took
-            messages, logins = happened.get("delivered", 0), happened.get("logins", 0)
-            if messages:
-                self.cost.gateway_us_per_message = gateway_s / messages * 1e6
-                self.cost.store_us_per_message = store_s / messages * 1e6
-                self.cost.cpu_us_per_message = (gateway_s + store_s) / messages * 1e6
-            elif logins:
-                self.cost.cpu_us_per_login = (gateway_s + store_s) / logins * 1e6
+            self._price(gateway_s, store_s if self.store_known else None, happened)
+
+    def _price(self, gateway_s: float, store_s: float | None, happened: dict[str, int]) -> None:
+        """What each message, or else each login, has cost; with a store that is not known, no sum is."""
+        used_s = None if store_s is None else gateway_s + store_s
+        messages, logins = happened.get("delivered", 0), happened.get("logins", 0)
+        if messages:
+            self.cost.gateway_us_per_message = gateway_s / messages * 1e6
+            self.cost.store_us_per_message = _us_each(store_s, messages)
+            self.cost.cpu_us_per_message = _us_each(used_s, messages)
+        elif logins:
+            self.cost.cpu_us_per_login = _us_each(used_s, logins)
 
     async def measure(self, seconds: float, phase: str = "measuring") -> None:
         """The measured time."""
@@ -233,7 +247,7 @@ class Stage:
         """Looks at the service's memory; the second look tells what each connection between the two takes."""
         await self.all({"do": "look"})
         size, connections = sum(self.target.resident_bytes().values()), self.connections
-        if not size:
+        if not size or not self.store_known:
             return
         if self._weight is None:
             self._weight = (size, connections)
@@ -249,7 +263,8 @@ class Stage:
         took = max(self.elapsed_s - began, 1e-6)
         if self.target.pids():
             self.rates["idle_gateway_cpu"] = (self._sampler.gateway_s - gateway_s) / took
-            self.rates["idle_store_cpu"] = (self._sampler.store_s - store_s) / took
+            if self.store_known:
+                self.rates["idle_store_cpu"] = (self._sampler.store_s - store_s) / took
 
     async def settle(self) -> None:
         """Nobody writes any more; waits until all has arrived, and lays the ledgers side by side."""

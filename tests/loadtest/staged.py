@@ -47,6 +47,7 @@ class Looks:
 
     def __init__(self) -> None:
         self.gateway_s = self.store_s = 0.0
+        self.store_seen = True
 
     async def look(self) -> Seen:
         """Like ``Sampler.look``."""

@@ -105,6 +105,7 @@ async def test_cpu_of_what_a_store_forks_counts_once() -> None:
         assert go_on() == "half"
         assert go_on() == "whole"
         sampler = Sampler(target.pids, list)
+        assert sampler.store_seen
         for expected in (0.1, 0.2, 0.3, 0.4):
             go_on()
             await sampler.look()
@@ -129,6 +130,7 @@ async def test_a_process_that_is_replaced_takes_no_cpu_back() -> None:
         assert used >= 0.04
         assert seen.gateway_cpu is not None
         assert seen.store_cpu is None
+        assert not sampler.store_seen
         assert seen.gateway_bytes
         with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:  # noqa: ASYNC220
             pids["gateway"] = other.pid
