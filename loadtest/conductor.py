@@ -9,7 +9,7 @@ import platform
 import secrets
 import signal
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -51,10 +51,11 @@ class Placement:
     @property
     def words(self) -> str:
         """For the result."""
-        if self.service is None:
+        if not self.generators:
             return "nobody pinned"
         cores = ", ".join(map(str, self.generators))
-        return f"service on core {self.service}, generators on {cores}"
+        service = "service not pinned" if self.service is None else f"service on core {self.service}"
+        return f"{service}, generators on {cores}"
 
 
 def placed(pin: bool) -> Placement:
@@ -71,6 +72,15 @@ def placed(pin: bool) -> Placement:
     return Placement(cores[0], tuple(cores[1:]))
 
 
+def actual(placement: Placement, target: Target) -> Placement:
+    """The same, without the service's core where it is not known to be there: one that runs already is where it is."""
+    found = set()
+    for pid in target.pids().values():
+        with contextlib.suppress(ProcessLookupError):
+            found.add(frozenset(os.sched_getaffinity(pid)))
+    return placement if found == {frozenset({placement.service})} else replace(placement, service=None)
+
+
 async def conduct(scenario: Scenario, target: Target, screen: Screen, placement: Placement, *, run: str = "") -> Result:
     """Runs a scenario against a target that listens.
 
@@ -83,6 +93,7 @@ async def conduct(scenario: Scenario, target: Target, screen: Screen, placement:
     Raises:
         TargetFault, GeneratorFault: nothing could be measured at all.
     """
+    placement = actual(placement, target)
     tally, began = Tally(), datetime.now(UTC)
     team = Team(tally.take)
     metrics = f"{target.api}/metrics" if target.api else None
