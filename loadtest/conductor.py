@@ -270,12 +270,15 @@ def _limit(stage: Stage, tally: Tally, placement: Placement) -> Limit:
     if rate and reached >= RATE_REACHED * rate:
         return Limit(what="rate", why=f"no more than {rate:,g} messages a second were asked for")
     if stage.service_share:
-        cores = "one core" if placement.service is not None else "a core"
         who = "service" if stage.store_known else "gateway"
-        why = f"the {who} used {stage.service_share:.0%} of {cores}, the busiest generator {busiest:.0%}"
+        # On one core all of them are one limit; where each may have its own, the busiest is.
+        shared = placement.service is not None
+        share = stage.service_share if shared else stage.busiest_share
+        whose = f"the {who}" if shared else f"the {who}'s busiest process"
+        why = f"{whose} used {share:.0%} of a core, the busiest generator {busiest:.0%}"
         if not stage.store_known:
             why += "; what its store used is not known"
-        return Limit(what="service" if stage.service_share > BUSY else "unknown", why=why)
+        return Limit(what="service" if share > BUSY else "unknown", why=why)
     return Limit(why=f"the service's CPU is not known; the busiest generator used {busiest:.0%} of a core")
 
 

@@ -101,9 +101,8 @@ class _Meter:
     """CPU of a changing set of processes: a process that ends or is replaced takes nothing back."""
 
     def __init__(self, measure: Callable[[int], float | None] = cpu_s) -> None:
-        self.used_s = 0.0
         self.busiest_s = 0.0
-        self.seen = False
+        self.used: dict[int, float] = {}
         self._measure = measure
         self._most: dict[int, float] | None = None
 
@@ -111,13 +110,17 @@ class _Meter:
         """CPU seconds used since the last look; none at the first look, and all of a process that has come since."""
         totals = {pid: total for pid in pids if (total := self._measure(pid)) is not None}
         most = totals if self._most is None else self._most
-        used = [max(0.0, total - most.get(pid, 0.0)) for pid, total in totals.items()]
+        used = {pid: max(0.0, total - most.get(pid, 0.0)) for pid, total in totals.items()}
         # A total that seems to fall was looked at in the wrong moment: what it gains again has been counted.
         self._most = most | {pid: max(total, most.get(pid, 0.0)) for pid, total in totals.items()}
-        self.seen |= bool(totals)
-        self.busiest_s = max(used, default=0.0)
-        self.used_s += sum(used)
-        return sum(used)
+        self.used |= {pid: self.used.get(pid, 0.0) + seconds for pid, seconds in used.items()}
+        self.busiest_s = max(used.values(), default=0.0)
+        return sum(used.values())
+
+    @property
+    def used_s(self) -> float:
+        """CPU seconds of all, since the first look."""
+        return sum(self.used.values())
 
 
 class Sampler:
@@ -157,9 +160,14 @@ class Sampler:
         return self._store.used_s
 
     @property
+    def used(self) -> dict[int, float]:
+        """The same of each of the service's processes."""
+        return self._gateway.used | self._store.used
+
+    @property
     def store_seen(self) -> bool:
         """Whether there ever was a process of the store's."""
-        return self._store.seen
+        return bool(self._store.used)
 
     def _measure(self) -> tuple[list[int], list[int], float | None, float | None]:
         pids = self._pids()

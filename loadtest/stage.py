@@ -37,6 +37,8 @@ class Stage:
     Attributes:
         interrupted: Ctrl-C was pressed; what waits for time returns early.
         failures: why the run failed, in words.
+        service_share: of a core, what the service used in the measured time.
+        busiest_share: the same of the busiest of its processes.
         errors_expected: whether sends may fail for other reasons than policy: the act has broken something.
     """
 
@@ -51,13 +53,14 @@ class Stage:
         self.verdict = Verdict()
         self.measured_from_s = self.measured_to_s = 0.0
         self.errors_expected = False
-        self.generator_share = self.service_share = 0.0
+        self.service_share = self.busiest_share = 0.0
         self._team, self._tally, self._sampler, self._screen = team, tally, sampler, screen
         self._calls = Calls(target)
         self._began = time.monotonic()
         self._stop = asyncio.Event()
         self._hurry = self._measuring = False
         self._before: tuple[dict[str, int], float, float] = ({}, 0.0, 0.0)
+        self._used_before: dict[int, float] = {}
         self._weight: tuple[int, int] | None = None
 
     @property
@@ -203,6 +206,7 @@ class Stage:
         self._tally.measuring = self._measuring = True
         self.measured_from_s = self.elapsed_s
         self._before = (self.counts, self._sampler.gateway_s, self._sampler.store_s)
+        self._used_before = self._sampler.used
 
     async def end_measuring(self) -> None:
         """Until now; latencies of what was to be sent until now count whenever it arrives."""
@@ -222,6 +226,8 @@ class Stage:
         if self.target.pids():
             gateway_s, store_s = self._sampler.gateway_s - gateway_s, self._sampler.store_s - store_s
             self.service_share = (gateway_s + store_s) / took
+            used = (used_s - self._used_before.get(pid, 0.0) for pid, used_s in self._sampler.used.items())
+            self.busiest_share = max(used, default=0.0) / took
             self._price(gateway_s, store_s if self.store_known else None, happened)
 
     def _price(self, gateway_s: float, store_s: float | None, happened: dict[str, int]) -> None:
