@@ -1,11 +1,14 @@
 """The limit to compare with: a bare relay on websockets' Sans-I/O layer, without Redis, policy, storage or presence.
 
 python -m loadtest.bare        prints its address, serves until it is terminated
+
+The garbage collector is set as the gateway's: what that saves is no merit of the one or the other.
 """
 
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 from typing import cast
 
@@ -16,6 +19,8 @@ from websockets.http11 import Request
 from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
 
+from gateway.cli.running import settle_garbage
+from gateway.cli.serve import GARBAGE
 from gateway.protocol import SUBPROTOCOL, commands, replies
 
 
@@ -78,10 +83,12 @@ async def _serve() -> None:
     server = await loop.create_server(_Connection, "127.0.0.1", 0)
     stopped = asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, stopped.set)
+    settle_garbage()
     print(f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1/connect", flush=True)
     await stopped.wait()
     server.close()
 
 
 if __name__ == "__main__":
+    gc.set_threshold(*GARBAGE)
     uvloop.run(_serve())

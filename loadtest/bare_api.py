@@ -6,6 +6,7 @@ python -m loadtest.bare_api        prints its port, serves until it is terminate
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 
 import uvloop
@@ -13,6 +14,8 @@ from litestar import Litestar, post
 from msgspec import Struct
 
 from gateway.api.server import AdminServer
+from gateway.cli.running import settle_garbage
+from gateway.cli.serve import GARBAGE
 from gateway.config import Config
 
 
@@ -40,10 +43,12 @@ async def _serve() -> None:
     await server.start()
     stopped = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
+    settle_garbage()
     print(server.port, flush=True)
     await stopped.wait()
     await server.stop()
 
 
 if __name__ == "__main__":
+    gc.set_threshold(*GARBAGE)
     uvloop.run(_serve())
