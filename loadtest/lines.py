@@ -71,6 +71,7 @@ def _relay_goals(least_per_s: float, bare_per_s: float, most_us: float | None) -
         Goal("p99_to_p50", "p99 of the delivery to its median", 3.0, digits=2),
         Goal("p50_ms", "ms, that median"),
         Goal("bare_us", "µs of CPU a message, the bare relay"),
+        Goal("bare_held_back", "1 = the generators held the bare relay back, which could do more", digits=0),
     )
 
 

@@ -50,6 +50,8 @@ def _relay_beside_bare(found: Result, bare: Result) -> Figures:
         "bare_per_s": bare.rates["delivered"],
         "cpu_to_bare": _cost(found) / _cost(bare),
         "per_s_to_bare": found.rates["delivered"] / bare.rates["delivered"],
+        # Then the bare relay could do more, and the ratio is too good.
+        "bare_held_back": float(bare.limit.what == "generator"),
     }
 
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from loadtest import measures
+from loadtest import api, measures
 from loadtest.bench import Bench, BenchFault
-from loadtest.result import Cost, Latency, Machine, Result, Sample
+from loadtest.result import Cost, Latency, Limit, Machine, Result, Sample
 from loadtest.target import Target
 
 Answer = Callable[[Target, dict[str, Any], str], Result]
@@ -80,16 +80,25 @@ def test_messages_beside_the_bare_relay() -> None:
             "bare_per_s": 60_000,
             "cpu_to_bare": 3,
             "per_s_to_bare": 0.5,
+            "bare_held_back": 0,
         }
     )
     assert [kind for kind, _, _ in bench.ran[:4]] == ["gateway", "bare", "bare", "gateway"]
     assert {keys["window"] for _, keys, _ in bench.ran} == {8}
 
 
+def test_a_bare_relay_that_was_held_back_is_told() -> None:
+    held = Limit(what="generator")
+    bench = Made(lambda target, *_: result(10.0, limit=held if target.kind == "bare" else Limit()))
+    assert measures.relay(1)(bench)["bare_held_back"] == 1
+
+
 def test_figures_of_turns_are_medians_of_their_ratios() -> None:
     costs = itertools.cycle([20.0, 20.0, 40.0, 100.0, 30.0])
     bench = Made(lambda target, *_: result(10.0 if target.kind == "bare" else next(costs)))
     assert measures.relay(1)(bench)["cpu_to_bare"] == pytest.approx(3)
+    turns = [({"calls_per_s": 100.0}, {"calls_per_s": value}) for value in (10.0, 20.0, 90.0)]
+    assert api._to_bare(turns) == pytest.approx(0.2)
 
 
 def test_a_message_without_a_cost_has_no_figures() -> None:
