@@ -31,6 +31,28 @@ def test_a_leak_in_noise_is_growth() -> None:
     assert found.per_h == pytest.approx(3600, rel=0.05)
 
 
+@pytest.mark.parametrize("at", [0.5, 0.8, 0.85, 0.9, 0.94])
+def test_what_doubles_late_has_grown(at: float) -> None:
+    chance = random.Random(5)
+    found = growth([(t, (1000 if t < at * 3600 else 2000) + chance.uniform(-50, 50)) for t in range(3600)])
+    assert found is not None
+    assert found.certain
+    assert found.share > 0.8
+
+
+def test_what_falls_has_not_grown() -> None:
+    chance = random.Random(5)
+    found = growth([(t, (2000 if t < 3200 else 1000) + chance.uniform(-50, 50)) for t in range(3600)])
+    assert found is not None
+    assert found.share < 0
+
+
+def test_a_few_points_at_both_ends_are_chance() -> None:
+    found = growth([(t, 1000 if t < 15 else 1200) for t in range(19)] + [(19, 1000)])
+    assert found is not None
+    assert not found.certain
+
+
 @pytest.mark.parametrize("points", [[], [(1.0, 1.0)] * 3, [(1.0, 1.0)] * 10])
 def test_too_little_says_nothing(points: list[tuple[float, float]]) -> None:
     assert growth(points) is None

@@ -34,6 +34,15 @@ def test_a_wobble_is_no_leak() -> None:
     assert failures == []
 
 
+def test_a_leak_at_the_end_fails_a_long_soak() -> None:
+    late = [
+        Sample(t=each.t, gateway_bytes=2 * (each.gateway_bytes or 0)) if each.t > 3240 else each
+        for each in series(3600, 0)
+    ]
+    (failure,) = grown(late)[1]
+    assert "the gateway's memory grew by 100%" in failure
+
+
 def test_a_store_that_keeps_messages_may_grow() -> None:
     rates, failures = grown(series(3600, 0, 100_000))
     assert 99_000 < rates["store_growth_bytes"] < 101_000
