@@ -12,7 +12,11 @@ from rich.table import Table
 
 from loadtest.result import VERDICTS, Result
 
-ALONE = "One run on a side has no spread: give several of each (compare A1 A2 A3 -- B1 B2 B3)."
+RUNS_MIN = 4
+"""On each side, for a difference to be clear. Of two runs a side of the same thing the spreads lie apart in a third of
+all cases, of three in a tenth, of four in 3 %."""
+
+FEW = f"Under {RUNS_MIN} runs on a side spreads say nothing: give more of each (compare A1 A2 A3 A4 -- B1 B2 B3 B4)."
 PERCENTILES = ("p50_ms", "p90_ms", "p99_ms", "p999_ms", "max_ms")
 
 
@@ -46,8 +50,8 @@ class Line(msgspec.Struct, frozen=True):
 
     @property
     def certain(self) -> bool | None:
-        """Whether the spreads do not even touch; None where a side has a single run, which has none."""
-        if min(self.before.runs, self.after.runs) < 2:
+        """Whether the spreads do not even touch; None where a side has too few runs for that to be more than chance."""
+        if min(self.before.runs, self.after.runs) < RUNS_MIN:
             return None
         return self.before.high < self.after.low or self.after.high < self.before.low
 
@@ -135,7 +139,7 @@ def table(comparison: Comparison, console: Console) -> None:
         ratio = "" if line.ratio is None else f"{line.ratio:.2f} \N{MULTIPLICATION SIGN}"
         certain = {True: "yes", False: "no", None: ""}[line.certain]
         rows.add_row(line.name, line.before.words, line.after.words, ratio, certain)
-    console.print(rows, "Clear: the spreads of the two sides do not touch." if spread else ALONE)
+    console.print(rows, "Clear: the spreads of the two sides do not touch." if spread else FEW)
     for title, words in (("Not the same in the runs:", comparison.changes), ("Not on both sides:", comparison.only)):
         if words:
             console.print(f"\n{title}")

@@ -40,10 +40,15 @@ def test_a_difference_is_certain_only_beyond_the_spread() -> None:
         found = compare([run(value) for value in before], [run(value) for value in after])
         return next(line.certain for line in found.lines if line.name == "rate delivered/s")
 
-    assert rate([900, 1000, 1100], [1200, 1300, 1400]) is True
-    assert rate([900, 1000, 1100], [1050, 1300, 1400]) is False
-    assert rate([1200, 1300], [900, 1000]) is True
-    assert rate([1000], [1200, 1300]) is None
+    assert rate([900, 1000, 1050, 1100], [1200, 1250, 1300, 1400]) is True
+    assert rate([900, 1000, 1050, 1100], [1075, 1250, 1300, 1400]) is False
+    assert rate([1200, 1250, 1300, 1350, 1400], [900, 1000, 1050, 1100]) is True
+
+
+@pytest.mark.parametrize(("before", "after"), [(1, 4), (2, 2), (3, 3), (4, 3)])
+def test_few_runs_make_nothing_certain(before: int, after: int) -> None:
+    found = compare([run(1000 + number) for number in range(before)], [run(2000 + number) for number in range(after)])
+    assert {line.certain for line in found.lines} == {None}
 
 
 def test_several_runs_are_told_by_median_and_spread() -> None:
@@ -72,12 +77,17 @@ def test_a_figure_of_one_side_is_named() -> None:
     assert "cpu_us_per_message: only before" in compare([run(1)], [run(1, service=Cost())]).only
 
 
-@pytest.mark.parametrize("words", [["a0", "b0"], ["a0", "a1", "--", "b0", "b1"]])
-def test_the_command_prints_ratios(words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for name, rate in (("a0", 1000), ("a1", 1010), ("b0", 2000), ("b1", 2020)):
-        run(rate).write(tmp_path / f"{name}.json")
-    assert main(["compare", *(word if word == "--" else str(tmp_path / f"{word}.json") for word in words)]) == 0
+@pytest.mark.parametrize(
+    ("words", "clear"),
+    [("a0 b0", False), ("a0 a1 -- b0 b1", False), ("a0 a1 a2 a3 -- b0 b1 b2 b3", True)],
+)
+def test_the_command_prints_ratios(words: str, clear: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for side, rate in (("a", 1000), ("b", 2000)):
+        for number in range(4):
+            run(rate * (1 + number / 100)).write(tmp_path / f"{side}{number}.json")
+    files = (word if word == "--" else str(tmp_path / f"{word}.json") for word in words.split())
+    assert main(["compare", *files]) == 0
     shown = capsys.readouterr().out
     assert "2.00 \N{MULTIPLICATION SIGN}" in shown
-    assert (" yes" in shown) is ("--" in words)
-    assert ("has no spread" in shown) is ("--" not in words)
+    assert (" yes" in shown) is clear
+    assert ("Under 4 runs" in shown) is not clear
