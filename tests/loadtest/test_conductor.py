@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from loadtest.conductor import Placement, _limit, actual
+from loadtest.conductor import Placement, _complaints, _limit, actual
 from loadtest.result import Limit, Sample
 from loadtest.scenario import Scenario
 from loadtest.target import Target
@@ -100,3 +100,11 @@ class TestLimit:
         assert "the service's CPU is not known" in self.limit(service_share=0.0).why
         stage = Staged()
         assert _limit(stage, stage.tally, ANYWHERE).why == "nothing was measured"
+
+
+def test_sends_that_fail_are_complained_of_where_nothing_was_broken() -> None:
+    stage = Staged()
+    counts = {"error_503": 2, "refused": 5}
+    assert _complaints(stage, stage.tally, counts) == ["sends failed for other reasons than policy, by code: 503: 2"]
+    stage.errors_expected = True
+    assert _complaints(stage, stage.tally, counts) == []
