@@ -19,7 +19,7 @@ import msgspec
 import gateway
 from loadtest import acts, limits, users
 from loadtest.calling import CallFault
-from loadtest.generator import SNAPSHOT_S
+from loadtest.generator import ENDING, SNAPSHOT_S
 from loadtest.machine import apart
 from loadtest.plan import Plan
 from loadtest.result import Limit, Machine, Result
@@ -37,8 +37,6 @@ BUSY = 0.85
 RATE_REACHED = 0.95
 """Of the rate that was asked for; looks at the beginning and at the end of the measured time are not quite exact."""
 TOKENS_AT_ONCE = 16
-ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""Signals after which a run reports what there is; its terminal may be closed meanwhile."""
 
 
 @dataclass(frozen=True)

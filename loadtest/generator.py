@@ -29,6 +29,8 @@ from loadtest.pulse import Pulse
 from loadtest.result import Verdict
 
 SNAPSHOT_S = 0.5
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Signals after which a run reports what there is; its terminal may be closed meanwhile."""
 LINE_BYTES_MAX = 256 * 1024 * 1024
 
 
@@ -186,8 +188,6 @@ class Generator:
 async def serve() -> None:
     """Takes orders until stdin ends."""
     loop = asyncio.get_running_loop()
-    # Ctrl-C reaches the whole group of processes; the conductor says what becomes of it.
-    loop.add_signal_handler(signal.SIGINT, lambda: None)
     reader = asyncio.StreamReader(limit=LINE_BYTES_MAX)
     transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
     generator = Generator(msgspec.json.decode(await reader.readline(), type=Plan))
@@ -209,6 +209,9 @@ async def _tick(generator: Generator) -> None:
 
 def main() -> None:
     """Runs it."""
+    # What becomes of a run that is to end the conductor says; a generator ends with its input.
+    for each in ENDING:
+        signal.signal(each, signal.SIG_IGN)
     # Garbage that is in cycles is rare here, and a full collection with 20,000 users is a pause that would be measured.
     gc.set_threshold(50_000, 50, 50)
     try:

@@ -46,6 +46,8 @@ class Member:
             stdin=PIPE,
             stdout=PIPE,
             limit=LINE_BYTES_MAX,
+            # What ends the group of processes is for the conductor, also before a generator can ignore it.
+            start_new_session=True,
             preexec_fn=None if core is None else lambda: os.sched_setaffinity(0, {core}),
         )
         member = cls(plan.number, process, heard)

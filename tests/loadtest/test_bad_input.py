@@ -110,8 +110,13 @@ def test_a_scenario_nobody_knows_brings_the_nearest() -> None:
     assert "chat" in output
 
 
-@pytest.mark.parametrize("whole_group", [False, True])
-def test_an_interrupted_run_reports_what_it_has(tmp_path: Path, gateway: Gateway, whole_group: bool) -> None:
+@pytest.mark.parametrize(
+    ("ending", "whole_group"),
+    [(signal.SIGINT, False), (signal.SIGINT, True), (signal.SIGTERM, True), (signal.SIGHUP, True)],
+)
+def test_an_interrupted_run_reports_what_it_has(
+    tmp_path: Path, gateway: Gateway, ending: signal.Signals, whole_group: bool
+) -> None:
     written, page = tmp_path / "result.json", tmp_path / "report.html"
     process = start(
         *("run", "chat", "--users", "10", "--window", "1", "--seconds", "600", "--plain"),
@@ -119,15 +124,15 @@ def test_an_interrupted_run_reports_what_it_has(tmp_path: Path, gateway: Gateway
     )
     relayed = _relayed(gateway)
     wait_until(lambda: _relayed(gateway) > relayed + 100, 30)
-    # A terminal sends it to every process of the group, `kill` to one.
-    (os.killpg if whole_group else os.kill)(process.pid, signal.SIGINT)
+    # A terminal sends it to every process of the group, and so does one that is closed; `kill` to one.
+    (os.killpg if whole_group else os.kill)(process.pid, ending)
     status, output = finished(process, 30)
     assert status == 130, output
     assert "Traceback" not in output
     result = read(written)
     assert result.interrupted
     assert result.counts["delivered"] > 0
-    assert result.verdict.faults == 0
+    assert (result.failures, result.verdict.faults) == ([], 0)
     assert "<svg" in page.read_text()
 
 
@@ -150,7 +155,24 @@ def test_a_run_whose_terminal_is_closed_ends_with_its_gateway(tmp_path: Path) ->
 
 def _generators(pid: int) -> int:
     """How many processes a load test has started, beside its gateway; they begin when it listens to signals."""
-    return len(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()) - 1
+    return len(_children(pid)) - 1
+
+
+def _children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def test_a_generator_ignores_what_ends_the_run(tmp_path: Path, gateway: Gateway) -> None:
+    written = tmp_path / "result.json"
+    flags = ("--users", "10", "--window", "1", "--seconds", "2", "--plain", "--json", str(written))
+    process = start("run", "chat", *flags, *against(gateway))
+    relayed = _relayed(gateway)
+    wait_until(lambda: _relayed(gateway) > relayed + 100, 30)
+    (generator,) = _children(process.pid)
+    for ending in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        os.kill(generator, ending)
+    status, output = finished(process, 30)
+    assert (status, read(written).failures) == (0, []), output
 
 
 def test_an_act_in_the_middle_of_its_orders_is_interrupted_as_well(tmp_path: Path, gateway: Gateway) -> None:
