@@ -93,7 +93,7 @@ async def conduct(scenario: Scenario, target: Target, screen: Screen, placement:
     """
     placement = actual(placement, target)
     tally, began = Tally(), datetime.now(UTC)
-    team = Team(tally.take)
+    team = Team(tally.take, lambda why: stage.break_off(why))
     metrics = f"{target.api}/metrics" if target.api else None
     sampler = Sampler(target.pids, lambda: team.pids, metrics)
     stage = Stage(scenario, target, team, tally, sampler, screen)
@@ -222,10 +222,11 @@ def _result(stage: Stage, tally: Tally, began: datetime, placement: Placement) -
         measured_to_s=stage.measured_to_s,
         target=target.kind,
         software={**_software(), **target.software},
-        interrupted=stage.interrupted,
+        interrupted=stage.interrupted and not stage.broken_off,
         counts=counts,
         rates=stage.rates,
-        verdict=stage.verdict,
+        judged=stage.verdict is not None,
+        verdict=stage.verdict or tally.verdict(),
         latencies=tally.latencies(),
         series=tally.series,
         service=stage.cost,

@@ -86,8 +86,7 @@ cannot be compared; two runs of one evening can: <code>python -m loadtest compar
 def _head(result: Result) -> str:
     tone, word = "good", "Fine"
     if not result.fine:
-        wrong = [f"{number:,} {units.words(name)}" for name, number in result.verdict.counts().items() if number]
-        tone, word = "bad", ", ".join(wrong) or "Failed"
+        tone, word = "bad", result.wrong[:1].upper() + result.wrong[1:] or "Failed"
     pills = f'<span class="pill {tone}">{escape(word)}</span>'
     if result.interrupted:
         pills += '<span class="pill wait">Interrupted</span>'
@@ -169,6 +168,8 @@ def _split(result: Result) -> str:
 
 
 def _verdict(result: Result) -> str:
+    if not result.judged:
+        return '<p class="card said bad"><b>Not judged.</b> The books of the generators were not laid side by side.</p>'
     cells = "".join(
         f"<div{'' if not number else ' class=wrong'}><dt>{units.words(name).capitalize()}</dt><dd>{number:,}</dd></div>"
         for name, number in result.verdict.counts().items()

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from loadtest import files
+from loadtest import files, units
 
 VERSION = 1
 
@@ -143,6 +143,8 @@ class Result(msgspec.Struct, kw_only=True):
     counts: dict[str, int] = {}
     # Means over the measured time, per second: sent, delivered, logins, drops …
     rates: dict[str, float] = {}
+    # Whether all messages were: without, the verdict holds only what showed itself before.
+    judged: bool = True
     verdict: Verdict = msgspec.field(default_factory=Verdict)
     # By name: login, delivery, sent, presence, drop, reconnect.
     latencies: dict[str, Latency] = {}
@@ -156,7 +158,14 @@ class Result(msgspec.Struct, kw_only=True):
     @property
     def fine(self) -> bool:
         """Whether the run did what it should and the service kept what it promises."""
-        return not self.failures and not self.verdict.faults
+        return self.judged and not self.failures and not self.verdict.faults
+
+    @property
+    def wrong(self) -> str:
+        """What of it was not fine, in a few words; empty where the failures say it."""
+        found = [] if self.judged else ["not judged"]
+        found += [f"{number:,} {units.words(name)}" for name, number in self.verdict.counts().items() if number]
+        return ", ".join(found)
 
     def write(self, path: Path) -> None:
         """Writes the JSON, all of it or nothing: an earlier file stays whole until the new one takes its place.

@@ -264,10 +264,9 @@ def summary(result: Result) -> RenderableType:
 def _ended(result: Result) -> Text:
     how = "interrupted after" if result.interrupted else "ran"
     name = Text.assemble((result.name, "bold"), f" on {result.target}, {how} {units.duration(result.seconds)}: ")
-    wrong = [f"{number:,} {units.words(kind)}" for kind, number in result.verdict.counts().items() if number]
     if result.fine:
         return name.append("fine", "bold green")
-    return name.append(", ".join(wrong) or "failed", "bold red")
+    return name.append(result.wrong or "failed", "bold red")
 
 
 def latency_table(result: Result) -> Table:

@@ -35,10 +35,12 @@ class Stage:
     """One run, as its act sees it.
 
     Attributes:
-        interrupted: Ctrl-C was pressed; what waits for time returns early.
+        interrupted: Ctrl-C was pressed, or the run has broken off; what waits for time returns early.
+        broken_off: nothing is left to measure, which ``failures`` says.
         failures: why the run failed, in words.
         service_share: of a core, what the service used in the measured time.
         busiest_share: the same of the busiest of its processes.
+        verdict: None = the ledgers were not laid side by side.
         errors_expected: whether sends may fail for other reasons than policy: the act has broken something.
     """
 
@@ -50,9 +52,9 @@ class Stage:
         self.failures: list[str] = []
         self.cost = Cost()
         self.rates: dict[str, float] = {}
-        self.verdict = Verdict()
+        self.verdict: Verdict | None = None
         self.measured_from_s = self.measured_to_s = 0.0
-        self.errors_expected = False
+        self.errors_expected = self.broken_off = False
         self.service_share = self.busiest_share = 0.0
         self._team, self._tally, self._sampler, self._screen = team, tally, sampler, screen
         self._calls = Calls(target)
@@ -102,6 +104,12 @@ class Stage:
         self._hurry = self._stop.is_set()
         self._stop.set()
 
+    def break_off(self, why: str) -> None:
+        """Ends the run as a failure: nothing is left to measure."""
+        self.fail(why)
+        self.broken_off = True
+        self._stop.set()
+
     def mark(self, what: str) -> None:
         """Something happens, which the charts show."""
         self.marks.append(Mark(t=self.elapsed_s, what=what))
@@ -116,7 +124,7 @@ class Stage:
 
     def fail(self, why: str) -> None:
         """The run fails, but goes on."""
-        if len(self.failures) < FAILURES_MAX:
+        if why not in self.failures and len(self.failures) < FAILURES_MAX:
             self.failures.append(why)
 
     async def api(self, path: str, asked: object) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import os
 import sys
+import time
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Callable
 from typing import Any
@@ -26,10 +27,14 @@ class GeneratorFault(Exception):
 class Member:
     """One generator process."""
 
-    def __init__(self, number: int, process: Process, heard: Callable[[int, Snapshot], None]) -> None:
+    def __init__(
+        self, number: int, process: Process, heard: Callable[[int, Snapshot], None], ended: Callable[[str], None]
+    ) -> None:
         self.number, self.pid = number, process.pid
-        self._process = process
-        self._heard = heard
+        self._process, self._began = process, time.monotonic()
+        self._heard, self._ended = heard, ended
+        self._why = f"generator {number} has ended"
+        self._stopping = False
         self._orders = itertools.count(1)
         self._answers: dict[int, asyncio.Future[Answer]] = {}
         self._ready: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
@@ -37,7 +42,9 @@ class Member:
         self._listening = asyncio.create_task(self._listen())
 
     @classmethod
-    async def start(cls, plan: Plan, core: int | None, heard: Callable[[int, Snapshot], None]) -> Member:
+    async def start(
+        cls, plan: Plan, core: int | None, heard: Callable[[int, Snapshot], None], ended: Callable[[str], None]
+    ) -> Member:
         """Starts one and gives it the plan."""
         process = await asyncio.create_subprocess_exec(
             sys.executable,
@@ -50,7 +57,7 @@ class Member:
             start_new_session=True,
             preexec_fn=None if core is None else lambda: os.sched_setaffinity(0, {core}),
         )
-        member = cls(plan.number, process, heard)
+        member = cls(plan.number, process, heard, ended)
         await member._write(msgspec.json.encode(plan))
         await member._ready
         return member
@@ -61,7 +68,8 @@ class Member:
             self._process.stdin.write(line + b"\n")
             await self._process.stdin.drain()
         except ConnectionError:
-            raise GeneratorFault(f"generator {self.number} has ended") from None
+            await self._listening
+            raise GeneratorFault(self._why) from None
 
     async def _listen(self) -> None:
         assert self._process.stdout is not None
@@ -77,12 +85,22 @@ class Member:
                 if waiting is not None and not waiting.done():
                     waiting.set_result(answer)
         finally:
+            self._why = await self._end()
+            if not self._stopping:
+                self._ended(self._why)
             for waiting in self._answers.values():
                 if not waiting.done():
-                    waiting.set_exception(GeneratorFault(f"generator {self.number} has ended; see its words above"))
+                    waiting.set_exception(GeneratorFault(self._why))
                     # Somebody may have given up waiting.
                     waiting.exception()
             self._answers.clear()
+
+    async def _end(self) -> str:
+        """How the process ended, in words."""
+        status, after = await self._process.wait(), f"after {time.monotonic() - self._began:.1f} s"
+        if status < 0:
+            return f"generator {self.number} was ended by signal {-status} {after}"
+        return f"generator {self.number} has ended {after}; see its words above"
 
     async def ask(self, order: dict[str, Any]) -> Answer:
         """Gives an order and waits until it is carried out.
@@ -91,7 +109,7 @@ class Member:
             GeneratorFault: it cannot be.
         """
         if self._listening.done():
-            raise GeneratorFault(f"generator {self.number} has ended")
+            raise GeneratorFault(self._why)
         number = next(self._orders)
         waiting = self._answers[number] = asyncio.get_running_loop().create_future()
         await self._write(msgspec.json.encode({**order, "order": number}))
@@ -103,6 +121,7 @@ class Member:
     async def stop(self) -> None:
         """Ends the process."""
         assert self._process.stdin is not None
+        self._stopping = True
         self._process.stdin.close()
         try:
             async with asyncio.timeout(STOP_S):
@@ -114,17 +133,22 @@ class Member:
 
 
 class Team:
-    """All generators of a run."""
+    """All generators of a run.
 
-    def __init__(self, heard: Callable[[int, Snapshot], None]) -> None:
-        self._heard = heard
+    Args:
+        heard: takes what each of them tells.
+        ended: is told why one has ended that nobody has stopped.
+    """
+
+    def __init__(self, heard: Callable[[int, Snapshot], None], ended: Callable[[str], None]) -> None:
+        self._heard, self._ended = heard, ended
         self.members: list[Member] = []
 
     async def start(self, plans: list[Plan], cores: list[int]) -> None:
         """Starts a process for each plan, on these cores in turn (none: anywhere)."""
         for place, plan in enumerate(plans):
             core = cores[place % len(cores)] if cores else None
-            self.members.append(await Member.start(plan, core, self._heard))
+            self.members.append(await Member.start(plan, core, self._heard, self._ended))
 
     @property
     def pids(self) -> list[int]:

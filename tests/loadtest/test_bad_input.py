@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import resource
 import signal
 from collections.abc import Iterator
@@ -173,6 +174,24 @@ def test_a_generator_ignores_what_ends_the_run(tmp_path: Path, gateway: Gateway)
         os.kill(generator, ending)
     status, output = finished(process, 30)
     assert (status, read(written).failures) == (0, []), output
+
+
+def test_a_generator_that_is_killed_ends_the_run(tmp_path: Path, gateway: Gateway) -> None:
+    written, page = tmp_path / "result.json", tmp_path / "report.html"
+    flags = ("--users", "10", "--window", "1", "--processes", "2", "--seconds", "300", "--plain")
+    process = start("run", "chat", *flags, "--json", str(written), "--html", str(page), *against(gateway))
+    relayed = _relayed(gateway)
+    wait_until(lambda: _relayed(gateway) > relayed + 100, 30)
+    os.kill(_children(process.pid)[0], signal.SIGKILL)
+    status, output = finished(process, 30)
+    result = read(written)
+    assert (status, result.interrupted, result.judged) == (1, False, False), output
+    (failure,) = [each for each in result.failures if "cut off" not in each]
+    assert re.fullmatch(r"generator \d was ended by signal 9 after \d+\.\d s", failure)
+    assert output.count(failure) == 1
+    assert "not judged" in output
+    assert "Not judged" in page.read_text()
+    assert "<dt>Lost</dt>" not in page.read_text()
 
 
 def test_an_act_in_the_middle_of_its_orders_is_interrupted_as_well(tmp_path: Path, gateway: Gateway) -> None:
