@@ -108,8 +108,10 @@ async def conduct(scenario: Scenario, target: Target, screen: Screen, placement:
             async with _looking(stage, sampler, tally, screen):
                 screen.phase("starting generators")
                 plans = await _plans(scenario, target, stage, run or secrets.token_hex(2))
-                await team.start(plans, list(placement.generators))
-                await _act(stage)
+                if not stage.interrupted:
+                    await _started(team, plans, placement, stage)
+                if not stage.interrupted:
+                    await _act(stage)
         return _result(stage, tally, began, placement)
     finally:
         for each in ending:
@@ -117,6 +119,15 @@ async def conduct(scenario: Scenario, target: Target, screen: Screen, placement:
         stage.close()
         await team.stop()
         await sampler.close()
+
+
+async def _started(team: Team, plans: list[Plan], placement: Placement, stage: Stage) -> None:
+    """Starts the generators; that Ctrl-C reaches one before it has its own group of processes is no fault."""
+    try:
+        await team.start(plans, list(placement.generators))
+    except GeneratorFault:
+        if not stage.interrupted:
+            raise
 
 
 async def _act(stage: Stage) -> None:

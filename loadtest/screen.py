@@ -238,6 +238,8 @@ def shown(
 
 def summary(result: Result) -> RenderableType:
     """The end of a run in a table: is it fine, how fast, how late, what did it cost, what was the limit."""
+    if result.interrupted and not result.counts.get("logins"):
+        return Text.assemble((result.name, "bold"), f" on {result.target}: interrupted before anybody logged in")
     parts: list[RenderableType] = [_ended(result)]
     parts += [Text(f"  {each}", "red") for each in (*result.failures, *result.verdict.examples)]
     told = Table.grid(padding=(0, 2))

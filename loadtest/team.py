@@ -34,7 +34,7 @@ class Member:
         self._process, self._began = process, time.monotonic()
         self._heard, self._ended = heard, ended
         self._why = f"generator {number} has ended"
-        self._stopping = False
+        self._wanted = False
         self._orders = itertools.count(1)
         self._answers: dict[int, asyncio.Future[Answer]] = {}
         self._ready: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
@@ -60,6 +60,7 @@ class Member:
         member = cls(plan.number, process, heard, ended)
         await member._write(msgspec.json.encode(plan))
         await member._ready
+        member._wanted = True
         return member
 
     async def _write(self, line: bytes) -> None:
@@ -67,7 +68,8 @@ class Member:
         try:
             self._process.stdin.write(line + b"\n")
             await self._process.stdin.drain()
-        except ConnectionError:
+        except (ConnectionError, RuntimeError):
+            # The latter is what uvloop says of a pipe that is closed.
             await self._listening
             raise GeneratorFault(self._why) from None
 
@@ -86,7 +88,7 @@ class Member:
                     waiting.set_result(answer)
         finally:
             self._why = await self._end()
-            if not self._stopping:
+            if self._wanted:
                 self._ended(self._why)
             for waiting in self._answers.values():
                 if not waiting.done():
@@ -121,7 +123,7 @@ class Member:
     async def stop(self) -> None:
         """Ends the process."""
         assert self._process.stdin is not None
-        self._stopping = True
+        self._wanted = False
         self._process.stdin.close()
         try:
             async with asyncio.timeout(STOP_S):

@@ -163,6 +163,19 @@ def _children(pid: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
+def test_a_run_is_interrupted_before_anybody_has_logged_in(gateway: Gateway) -> None:
+    process = start(
+        "run", "chat", "--users", "10", "--processes", "4", "--seconds", "300", "--plain", *against(gateway)
+    )
+    assert process.stdout is not None
+    while "starting generators" not in process.stdout.readline():
+        pass
+    os.killpg(process.pid, signal.SIGINT)
+    status, output = finished(process, 30)
+    assert (status, "Traceback" in output) == (130, False), output
+    assert output.endswith("chat on gateway: interrupted before anybody logged in\n")
+
+
 def test_a_generator_ignores_what_ends_the_run(tmp_path: Path, gateway: Gateway) -> None:
     written = tmp_path / "result.json"
     flags = ("--users", "10", "--window", "1", "--seconds", "2", "--plain", "--json", str(written))
