@@ -21,11 +21,12 @@ import msgspec
 import uvloop
 
 from loadtest import acts
-from loadtest.crowd import Crowd, User
+from loadtest.crowd import User
 from loadtest.dialect import Dialect
 from loadtest.ledger import Page
 from loadtest.plan import Plan
 from loadtest.pulse import Pulse
+from loadtest.refusals import TellingCrowd
 from loadtest.result import Verdict
 
 SNAPSHOT_S = 0.5
@@ -71,7 +72,7 @@ class Generator:
     def __init__(self, plan: Plan) -> None:
         module, _, name = plan.dialect.partition(":")
         dialect = cast("Dialect", getattr(importlib.import_module(module), name)(plan.url))
-        self.crowd: Crowd = acts.crowd_of(plan.scenario.act)(plan, dialect)
+        self.crowd: TellingCrowd = acts.crowd_of(plan.scenario.act)(plan, dialect)
         self.crowd.prepare()
         self._pulse = Pulse(self.crowd)
         self._cpu = time.process_time()
@@ -171,7 +172,7 @@ class Generator:
                 # In an open loop the time of waiting for a free place counts.
                 group.create_task(come(user, at or time.monotonic()))
         gc.freeze()
-        return {"came": came, "of": len(chosen)}
+        return {"came": came, "of": len(chosen), "refusals": crowd.refusals}
 
     async def _lists(self) -> dict[str, Any]:
         """Each user blocks the one whose messages it must not get."""

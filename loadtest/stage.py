@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from loadtest.calling import Calls
@@ -17,6 +18,7 @@ from loadtest.target import Target
 from loadtest.team import Team
 
 FAILURES_MAX = 20
+UNAUTHORIZED = "login_refused_401"
 QUIET_S = 0.1
 QUIET_MAX_S = 1.0
 AT_THE_END = frozenset({"run", "look", "measured", "close", "enough", "online"})
@@ -169,7 +171,11 @@ class Stage:
         return False
 
     async def connect(self) -> None:
-        """All users come online, and have on their blocklists whom they refuse."""
+        """All users come online, and have on their blocklists whom they refuse.
+
+        Raises:
+            Interrupted: Ctrl-C meanwhile, or nobody was let in.
+        """
         self.phase("logins")
         self.mark("logins")
         scenario = self.scenario
@@ -177,18 +183,25 @@ class Stage:
         came, wanted = sum(each["came"] for each in said), sum(each["of"] for each in said)
         self.mark(f"{came:,} online")
         if came < wanted:
-            self.fail(f"{wanted - came:,} of {wanted:,} users were not let in: {self._refusals()}")
+            why = self._refusals({name: words for each in said for name, words in each["refusals"].items()})
+            if not came:
+                self.break_off(f"nobody was let in: {why}")
+                raise Interrupted
+            self.fail(f"{wanted - came:,} of {wanted:,} users were not let in: {why}")
         if scenario.refused_share:
             said = await self.all({"do": "lists"})
             listed, asked = sum(each["listed"] for each in said), sum(each["of"] for each in said)
             if listed < asked:
                 self.fail(f"{asked - listed:,} of {asked:,} blocklists were not answered for")
 
-    def _refusals(self) -> str:
+    def _refusals(self, told: Mapping[str, str]) -> str:
+        """Why users were not let in; of each kind how often, and what one of them was told."""
         kinds = {
             name: count for name, count in self.counts.items() if name.startswith(("login_refused", "unreachable"))
         }
-        return ", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in kinds.items()) or "no answer in time"
+        words = {name: f"{name.replace('_', ' ')}{f' ({told[name]})' if told.get(name) else ''}" for name in kinds}
+        why = ", ".join(f"{words[name]}: {count:,}" for name, count in kinds.items()) or "no answer in time"
+        return why + ("; are --app-key and --app-secret those of the target?" if UNAUTHORIZED in kinds else "")
 
     async def talk(self, rate: float | None = None, window: int | None = None) -> None:
         """Users begin to write, as the scenario has it or at this rate over all."""

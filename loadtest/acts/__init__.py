@@ -7,7 +7,7 @@ import inspect
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from loadtest.crowd import Crowd
+    from loadtest.refusals import TellingCrowd
     from loadtest.stage import Stage
 
 
@@ -29,12 +29,12 @@ def act_of(name: str) -> Act:
     return act
 
 
-def crowd_of(name: str) -> type[Crowd]:
-    """Who plays in the act: the subclass of Crowd that its module defines, or Crowd."""
-    from loadtest.crowd import Crowd
+def crowd_of(name: str) -> type[TellingCrowd]:
+    """Who plays in the act: the subclass of TellingCrowd that its module defines, or TellingCrowd."""
+    from loadtest.refusals import TellingCrowd
 
     module = importlib.import_module(f"loadtest.acts.{name}")
     for _, found in inspect.getmembers(module, inspect.isclass):
-        if issubclass(found, Crowd) and found.__module__ == module.__name__:
+        if issubclass(found, TellingCrowd) and found.__module__ == module.__name__:
             return found
-    return Crowd
+    return TellingCrowd

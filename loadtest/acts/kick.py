@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING
 
 from loadtest.acts import orders
 from loadtest.dropping import DroppingCrowd
+from loadtest.refusals import TellingCrowd
 
 if TYPE_CHECKING:
     from loadtest.stage import Stage
 
 
-class KickCrowd(DroppingCrowd):
+class KickCrowd(TellingCrowd, DroppingCrowd):
     """Users who are thrown out and come back."""
 
 

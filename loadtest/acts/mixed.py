@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from loadtest.acts import orders
 from loadtest.breaking import Breaker
 from loadtest.dropping import DroppingCrowd
+from loadtest.refusals import TellingCrowd
 from loadtest.scenario import Phase
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ MOVING_SHARE = 0.5
 """Of a phase's time in which users come or go until as many are online as it asks for."""
 
 
-class MixedCrowd(DroppingCrowd):
+class MixedCrowd(TellingCrowd, DroppingCrowd):
     """Users who talk, watch, come and go, are thrown out and come back."""
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from loadtest.acts import orders
+from loadtest.refusals import TellingCrowd
 from loadtest.visiting import VisitingCrowd
 
 if TYPE_CHECKING:
     from loadtest.stage import Stage
 
 
-class PresenceCrowd(VisitingCrowd):
+class PresenceCrowd(TellingCrowd, VisitingCrowd):
     """Watchers and visitors."""
 
 

@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING
 
 from loadtest.acts import orders
 from loadtest.breaking import Breaker
+from loadtest.refusals import TellingCrowd
 from loadtest.returning import ReturningCrowd
 
 if TYPE_CHECKING:
     from loadtest.stage import Stage
 
 
-class ReconnectCrowd(ReturningCrowd):
+class ReconnectCrowd(TellingCrowd, ReturningCrowd):
     """Users who come back."""
 
 

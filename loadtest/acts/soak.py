@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from loadtest.acts import orders
 from loadtest.growth import growth
+from loadtest.refusals import TellingCrowd
 from loadtest.result import Sample
 from loadtest.visiting import VisitingCrowd
 
@@ -20,7 +21,7 @@ JUDGED_FROM_S = 600.0
 """Shorter runs are told of, not judged: caches and allocators fill up at first."""
 
 
-class SoakCrowd(VisitingCrowd):
+class SoakCrowd(TellingCrowd, VisitingCrowd):
     """Users who talk; some come and go."""
 
 

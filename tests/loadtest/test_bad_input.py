@@ -52,6 +52,23 @@ def test_logins_that_are_refused_are_counted_and_the_rest_go_on(tmp_path: Path) 
     assert any("10 of 20" in failure and "503" in failure for failure in result.failures)
 
 
+@pytest.mark.parametrize("scenario", [("chat",), ("kick",), ("soak", "--warm-s", "60")])
+def test_a_run_into_which_nobody_is_let_ends_after_the_logins(
+    tmp_path: Path, gateway: Gateway, scenario: tuple[str, ...]
+) -> None:
+    written = tmp_path / "result.json"
+    keys = ("--app-key", "key", "--app-secret", "s" * 32)
+    flags = ("--users", "10", "--processes", "1", "--seconds", "300", "--plain", "--json", str(written))
+    process = start("run", *scenario, *flags, *against(gateway), *keys)
+    status, output = finished(process, 30)
+    assert status == 1, output
+    result = read(written)
+    assert (result.interrupted, result.counts["login_refused_401"]) == (False, 10)
+    first = result.failures[0]
+    assert re.fullmatch(r"nobody was let in: login refused 401 \(.+\): 10; .*--app-key.*--app-secret.*", first)
+    assert "warming up" not in output
+
+
 def test_more_connections_than_descriptors_are_said_before_the_run(tmp_path: Path) -> None:
     def few() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))
