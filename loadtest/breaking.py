@@ -21,10 +21,15 @@ POLL_S = 0.1
 
 
 class Breaker:
-    """Breaks a target, and has it whole again."""
+    """Breaks a target, and has it whole again.
+
+    Attributes:
+        at_work: the target is broken now: that its process ends is no surprise.
+    """
 
     def __init__(self, target: Target) -> None:
         self._target = target
+        self.at_work = False
 
     def check(self, kind: Break) -> None:
         """Whether this target can be broken so.
@@ -44,13 +49,17 @@ class Breaker:
         Raises:
             TargetFault: it does not come back.
         """
-        match kind:
-            case "drain":
-                await self._drain()
-            case "restart":
-                await asyncio.to_thread(self._target.restart)
-            case "kill":
-                await self._kill()
+        self.at_work = True
+        try:
+            match kind:
+                case "drain":
+                    await self._drain()
+                case "restart":
+                    await asyncio.to_thread(self._target.restart)
+                case "kill":
+                    await self._kill()
+        finally:
+            self.at_work = False
 
     async def _kill(self) -> None:
         workers = [pid for name, pid in self._target.pids().items() if name != "store" and pid != self._target.root]

@@ -37,6 +37,8 @@ BUSY = 0.85
 RATE_REACHED = 0.95
 """Of the rate that was asked for; looks at the beginning and at the end of the measured time are not quite exact."""
 TOKENS_AT_ONCE = 16
+COMPLAINTS_MAX, COMPLAINTS_MAX_BROKEN_OFF = 20, 3
+"""Of the users, that are told; where the run has broken off they say little that its reason does not."""
 
 
 @dataclass(frozen=True)
@@ -207,6 +209,7 @@ async def _looking(stage: Stage, sampler: Sampler, tally: Tally, screen: Screen)
     async def look() -> None:
         while True:
             await asyncio.sleep(SNAPSHOT_S)
+            stage.watch()
             sample = tally.sample(stage.elapsed_s, await sampler.look())
             screen.sample(sample, tally.counts(), tally.verdict())
 
@@ -249,7 +252,10 @@ def _result(stage: Stage, tally: Tally, began: datetime, placement: Placement) -
 
 def _complaints(stage: Stage, tally: Tally, counts: dict[str, int]) -> list[str]:
     """What the users complain of, and what cannot be without a reason."""
-    found = list(dict.fromkeys(tally.failures))
+    told = COMPLAINTS_MAX_BROKEN_OFF if stage.broken_off else COMPLAINTS_MAX
+    found = list(dict.fromkeys(tally.failures))[:told]
+    if (more := counts.get("failures", 0) - len(found)) > 0 and len(found) == told:
+        found.append(f"and {more:,} more")
     errors = {name: count for name, count in counts.items() if name.startswith("error_")}
     if errors and not stage.errors_expected:
         kinds = ", ".join(f"{name.removeprefix('error_')}: {count:,}" for name, count in sorted(errors.items()))

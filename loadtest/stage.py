@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from loadtest.breaking import Breaker
 from loadtest.calling import Calls
 from loadtest.ledger import judged
 from loadtest.result import Cost, Mark, Sample, Verdict
@@ -50,6 +51,7 @@ class Stage:
         self, scenario: Scenario, target: Target, team: Team, tally: Tally, sampler: Sampler, screen: Screen
     ) -> None:
         self.scenario, self.target = scenario, target
+        self.breaker = Breaker(target)
         self.marks: list[Mark] = []
         self.failures: list[str] = []
         self.cost = Cost()
@@ -111,6 +113,14 @@ class Stage:
         self.fail(why)
         self.broken_off = True
         self._stop.set()
+
+    def watch(self) -> None:
+        """Ends the run where the gateway that was started for it is gone, and nobody has broken it."""
+        process = self.target.process
+        if process is None or self.breaker.at_work or self.broken_off or (status := process.poll()) is None:
+            return
+        how = f"signal {-status}" if status < 0 else f"status {status}"
+        self.break_off(f"the gateway ended ({how}) at {self.elapsed_s:.1f} s")
 
     def mark(self, what: str) -> None:
         """Something happens, which the charts show."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from loadtest.acts import orders
-from loadtest.breaking import Breaker
 from loadtest.dropping import DroppingCrowd
 from loadtest.refusals import TellingCrowd
 from loadtest.scenario import Phase
@@ -26,21 +25,20 @@ class Mixed:
 
     async def run(self, stage: Stage) -> None:
         scenario = stage.scenario
-        breaker = Breaker(stage.target)
         await stage.connect()
         await orders.until(stage, "watching", "not everybody could watch")
         hours = sum(phase.hours for phase in scenario.phases)
         await stage.begin_measuring()
         for phase in scenario.phases:
             if not stage.interrupted:
-                await self._phase(stage, phase, breaker, scenario.seconds * phase.hours / hours)
+                await self._phase(stage, phase, scenario.seconds * phase.hours / hours)
         await stage.quiet()
         await stage.end_measuring()
         await stage.all(orders.online(scenario, 1.0, scenario.connections_per_s))
         await orders.until(stage, "back", "not everybody came back")
         await orders.judge_presence(stage)
 
-    async def _phase(self, stage: Stage, phase: Phase, breaker: Breaker, seconds: float) -> None:
+    async def _phase(self, stage: Stage, phase: Phase, seconds: float) -> None:
         scenario = stage.scenario
         stage.mark(phase.name)
         stage.phase(phase.name)
@@ -52,6 +50,6 @@ class Mixed:
             together.append(orders.drops(stage, seconds, phase.drops))
         async with orders.beside(stage, together):
             if phase.break_ is not None:
-                await orders.broken(stage, breaker, phase.break_, seconds)
+                await orders.broken(stage, stage.breaker, phase.break_, seconds)
             else:
                 await stage.hold(seconds)

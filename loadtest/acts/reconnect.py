@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from loadtest.acts import orders
-from loadtest.breaking import Breaker
 from loadtest.refusals import TellingCrowd
 from loadtest.returning import ReturningCrowd
 
@@ -22,14 +21,13 @@ class Reconnect:
 
     async def run(self, stage: Stage) -> None:
         scenario = stage.scenario
-        breaker = Breaker(stage.target)
         await stage.connect()
         await stage.talk()
         await stage.hold(scenario.warm_s, "warming up")
         await stage.begin_measuring()
         for kind in scenario.breaks:
             if not stage.interrupted:
-                await orders.broken(stage, breaker, kind, scenario.seconds / len(scenario.breaks))
+                await orders.broken(stage, stage.breaker, kind, scenario.seconds / len(scenario.breaks))
         await stage.end_measuring()
         await stage.quiet()
         await orders.until(stage, "back", "not everybody came back")

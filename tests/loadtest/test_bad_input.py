@@ -283,6 +283,29 @@ def test_a_target_that_dies_in_the_middle_is_a_failure(tmp_path: Path) -> None:
     assert any("cut off: no close frame" in failure for failure in read(written).failures)
 
 
+@pytest.mark.parametrize("scenario", ["chat", "kick"])
+def test_a_run_whose_own_gateway_dies_ends_with_it(tmp_path: Path, scenario: str) -> None:
+    written, data = tmp_path / "result.json", tmp_path / "data"
+    process = start(
+        *("run", scenario, "--users", "10", "--window", "1", "--seconds", "300", "--plain", "--json", str(written)),
+        *("--start", f"gateway serve --data-dir {data}"),
+    )
+    assert process.stdout is not None
+    while "measuring" not in process.stdout.readline():
+        pass
+    kept = record.read(data)
+    assert kept is not None
+    os.kill(kept.pid, signal.SIGKILL)
+    status, output = finished(process, 30)
+    result = read(written)
+    assert (status, result.interrupted, result.judged) == (1, False, True), output
+    assert re.fullmatch(r"the gateway ended \(signal 9\) at \d+\.\d s", result.failures[0])
+    if scenario == "chat":
+        assert len([failure for failure in result.failures if "cut off" in failure]) == 3
+        assert result.failures[-1] == "and 7 more"
+    assert "Traceback" not in output
+
+
 def _relayed(gateway: Gateway) -> float:
     text = httpx.get(f"http://127.0.0.1:{gateway.admin_port}/metrics", trust_env=False).text
     return sum(
