@@ -6,6 +6,7 @@ import contextlib
 import sys
 import textwrap
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Annotated
 
@@ -166,8 +167,34 @@ def _target(
     elif url is not None or data_dir is not None:
         yield attached(url, api, data_dir, given, owned)
     else:
-        with started(start or "", core, connections=plan.users * plan.devices) as target:
+        with _impatiently(started(start or "", core, connections=plan.users * plan.devices)) as target:
             yield target
+
+
+@contextlib.contextmanager
+def _impatiently(starting: AbstractContextManager[Target]) -> Iterator[Target]:
+    """The same, but Ctrl-C ends at once a gateway that is to stop: it may stand still."""
+    target: Target | None = None
+    over = False
+    try:
+        with starting as target:
+            try:
+                yield target
+            except KeyboardInterrupt:
+                _kill(target)
+                raise
+            over = True
+    except KeyboardInterrupt:
+        if target is not None:
+            _kill(target)
+        # The run has its result.
+        if not over:
+            raise
+
+
+def _kill(target: Target) -> None:
+    if target.process is not None:
+        target.process.kill()
 
 
 @contextlib.contextmanager

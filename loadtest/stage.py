@@ -337,10 +337,14 @@ class Stage:
             self.fail("no message was delivered in the measured time")
 
     async def leave(self) -> None:
-        """All users go."""
+        """All users go, unless there is no time for that."""
+        if self._hurry:
+            return
         self.phase("leaving")
         await self._team.all({"do": "close"})
 
     def close(self) -> None:
-        """Lets go of connections of its own."""
+        """Lets go of connections of its own; after a second Ctrl-C, of a gateway too that may stand still."""
         self._calls.close()
+        if self._hurry and self.target.process is not None:
+            self.target.process.kill()

@@ -306,6 +306,33 @@ def test_a_run_whose_own_gateway_dies_ends_with_it(tmp_path: Path, scenario: str
     assert "Traceback" not in output
 
 
+@pytest.mark.parametrize(("settle_s", "at"), [("3600", "settling"), ("0.5", "interrupted after")])
+def test_a_second_interrupt_does_not_wait_for_a_gateway_that_stands_still(
+    tmp_path: Path, settle_s: str, at: str
+) -> None:
+    written, data = tmp_path / "result.json", tmp_path / "data"
+    process = start(
+        *("run", "chat", "--users", "10", "--window", "1", "--seconds", "300", "--settle-s", settle_s, "--plain"),
+        *("--json", str(written)),
+        *("--start", f"gateway serve --data-dir {data}"),
+    )
+    assert process.stdout is not None
+    while "measuring" not in process.stdout.readline():
+        pass
+    kept = record.read(data)
+    assert kept is not None
+    os.kill(kept.pid, signal.SIGSTOP)
+    process.send_signal(signal.SIGINT)
+    while at not in process.stdout.readline():
+        pass
+    process.send_signal(signal.SIGINT)
+    status, output = finished(process, 20)
+    assert status == 130, output
+    assert at != "settling" or read(written).interrupted
+    assert "Traceback" not in output
+    wait_until(lambda: not Path(f"/proc/{kept.pid}").exists(), 5)
+
+
 def _relayed(gateway: Gateway) -> float:
     text = httpx.get(f"http://127.0.0.1:{gateway.admin_port}/metrics", trust_env=False).text
     return sum(
