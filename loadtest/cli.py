@@ -234,6 +234,8 @@ def report(result: Path, /, *, out: Annotated[Path | None, Parameter(alias="-o")
     from loadtest.report import write
 
     path = out or result.with_suffix(".html")
+    if path.resolve() == result.resolve():
+        raise TargetFault(f"{path}: the result itself, whose place the report would take; name another file with -o")
     write(read(result), path)
     print(path)
 

@@ -13,9 +13,13 @@ class FileFault(Exception):
 def faults(*paths: Path | None) -> list[str]:
     """Why files cannot be written, as far as that can be known beforehand: it must not cost a run."""
     found: list[str] = []
+    named: set[Path] = set()
     for path in paths:
         if path is None:
             continue
+        if path.resolve() in named and not _is_other(path):
+            found.append(f"{path}: named twice; one would take the other's place")
+        named.add(path.resolve())
         if not path.parent.is_dir():
             found.append(f"{path}: no such directory: {path.parent}")
         elif path.is_dir():

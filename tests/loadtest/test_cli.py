@@ -82,6 +82,24 @@ def test_a_result_that_cannot_be_written_any_more_is_told(result: Path, capsys: 
     assert "/dev/full: No space left on device" in capsys.readouterr().err
 
 
+def test_a_report_does_not_take_the_place_of_its_result(result: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = result.read_bytes()
+    link = result.with_suffix(".html")
+    link.symlink_to(result)
+    for words in (["-o", str(result)], ["-o", str(link)], []):
+        assert main(["report", str(result), *words]) == USAGE
+        assert "the result itself" in capsys.readouterr().err
+    assert result.read_bytes() == before
+
+
+def test_one_file_for_result_and_report_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    one, same = tmp_path / "one", tmp_path / "." / "x" / ".." / "one"
+    (tmp_path / "x").mkdir()
+    assert main(["run", "chat", "--json", str(one), "--html", str(same)]) == USAGE
+    assert "named twice" in capsys.readouterr().err
+    assert not one.exists()
+
+
 def test_a_report_lies_beside_its_result(result: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["report", str(result)]) == 0
     written = Path(capsys.readouterr().out.strip())
