@@ -19,6 +19,16 @@ Drop = Literal["ban", "expire", "kick"]
 Break = Literal["drain", "restart", "kill"]
 Share = Annotated[float, Meta(ge=0, le=1)]
 
+USED_BY: Mapping[str, tuple[Act, ...]] = {
+    "watch": ("presence", "soak", "mixed"),
+    "churn_per_s": ("presence", "soak", "mixed"),
+    "drops_per_s": ("kick", "mixed"),
+    "drops": ("kick", "mixed"),
+    "breaks": ("reconnect",),
+    "phases": ("mixed",),
+}
+"""Keys that only some acts use."""
+
 
 class ScenarioFault(Exception):
     """What is wrong with a scenario, all of it: ``faults``, in words."""
@@ -140,7 +150,10 @@ def of(name: str, written: Mapping[str, Any], flags: Mapping[str, str] | None = 
     if "window" in given and "rate" not in given and values.get("window"):
         values["rate"] = 0.0
     scenario = Scenario(**values)
-    faults += _contradictions(scenario, bad={fault.partition(":")[0].lstrip("-").replace("-", "_") for fault in faults})
+    bad = {fault.partition(":")[0].lstrip("-").replace("-", "_") for fault in faults}
+    if "act" not in bad:
+        faults += _unused(scenario.act, [key for key in values if values[key]])
+    faults += _contradictions(scenario, bad)
     if faults:
         raise ScenarioFault(faults)
     if scenario.act in ("chat", "kick", "reconnect", "soak", "mixed") and not scenario.rate and not scenario.window:
@@ -225,6 +238,12 @@ def _choices(hint: Any) -> Iterator[str]:
     elif get_origin(hint) is not None or isinstance(hint, UnionType):
         for part in get_args(hint):
             yield from _choices(part)
+
+
+def _unused(act: Act, given: Iterable[str]) -> list[str]:
+    """Keys that would do nothing."""
+    unused = [key for key in given if act not in USED_BY.get(key, (act,))]
+    return [f"{key}: {act} does not use it; it is for {', '.join(USED_BY[key])}" for key in unused]
 
 
 def _contradictions(scenario: Scenario, bad: set[str]) -> list[str]:

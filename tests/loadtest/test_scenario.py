@@ -62,7 +62,7 @@ def test_of_a_word_that_is_none_of_several_they_are_told(tmp_path: Path) -> None
         ('act = "reconnect"', "breaks: reconnect breaks something"),
         ('act = "mixed"', "phases: mixed has at least one phase"),
         ('act = "presence"', "watch: presence has watchers"),
-        ("drops_per_s = 1.0\ndrops = []", "drops: drops_per_s is above 0"),
+        ('act = "kick"\ndrops_per_s = 1.0\ndrops = []', "drops: drops_per_s is above 0"),
         (
             'act = "mixed"\n[[phases]]\nname = "x"\nhuors = 1',
             "phases: number 1: huors: no such key; did you mean hours?",
@@ -73,6 +73,16 @@ def test_contradictions_are_told(written: str, fault: str, tmp_path: Path) -> No
     assert fault in "\n".join(faults(written, tmp_path))
 
 
+def test_keys_that_would_do_nothing_are_told_with_the_acts_that_use_them(tmp_path: Path) -> None:
+    written = 'breaks = ["kill"]\ndrops_per_s = 1.0\nchurn_per_s = 0.0\n'
+    assert faults(written, tmp_path, watch="2") == [
+        "breaks: chat does not use it; it is for reconnect",
+        "drops_per_s: chat does not use it; it is for kick, mixed",
+        "watch: chat does not use it; it is for presence, soak, mixed",
+    ]
+    assert faults('act = "kick"\nbreaks = ["kill"]', tmp_path) == ["breaks: kick does not use it; it is for reconnect"]
+
+
 def test_a_file_that_is_none_is_told(tmp_path: Path) -> None:
     assert "not TOML" in faults("users = = 5", tmp_path)[0]
     with pytest.raises(ScenarioFault, match="did you mean chat"):
@@ -80,7 +90,7 @@ def test_a_file_that_is_none_is_told(tmp_path: Path) -> None:
 
 
 def test_flags_win_over_the_file() -> None:
-    scenario = load("chat", {"users": "40", "body-bytes": "200", "drops": "ban,kick"})
+    scenario = load("kick", {"users": "40", "body-bytes": "200", "drops": "ban,kick"})
     assert (scenario.users, scenario.body_bytes, scenario.drops) == (40, 200, ("ban", "kick"))
 
 
