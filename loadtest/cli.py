@@ -15,7 +15,7 @@ from cyclopts import App, CycloptsError, Parameter
 from rich.console import Console
 
 from gateway.config import Credentials
-from loadtest import files, limits, needs
+from loadtest import files, limits, loaded, needs
 from loadtest import scenario as scenarios
 from loadtest.files import FileFault
 from loadtest.result import Result, ResultFault, read
@@ -123,6 +123,7 @@ def run(
     with _target(plan, url, api, data_dir, given, start, peer, i_own_this_target, pin) as target:
         needs.check(plan, target)
         result = _conducted(plan, target, pin=pin, plain=plain)
+    result.loaded = loaded.words(url, data_dir, start, peer)
     if unwritten := _left(result, json, html):
         return _complain(FAILED, *unwritten)
     if result.interrupted:

@@ -97,7 +97,7 @@ def _side(runs: Sequence[dict[str, float]], name: str) -> Side:
 
 def _changes(before: Sequence[Result], after: Sequence[Result]) -> list[str]:
     found: list[str] = []
-    for what in ("name", "target", "scenario", "machine", "software"):
+    for what in ("name", "target", "loaded", "scenario", "machine", "software"):
         one, other = (_kinds(results, what) for results in (before, after))
         for key in sorted(one.keys() | other.keys()):
             if one.get(key) != other.get(key):

@@ -296,7 +296,8 @@ def _facts(result: Result) -> str:
         rows["python"] = machine.python
     counted = {units.words(name): f"{number:,}" for name, number in result.counts.items()}
     scenario = {units.words(name): _plain(value) for name, value in result.scenario.items() if _plain(value)}
-    cards = (("Scenario", scenario), ("Counted", counted), ("Machine", rows))
+    loaded = {"loaded": result.loaded} if result.loaded else {}
+    cards = (("Scenario", loaded | scenario), ("Counted", counted), ("Machine", rows))
     listed = "".join(
         f'<div class="card"><h3>{title}</h3><dl>{_pairs(facts)}</dl></div>' for title, facts in cards if facts
     )

@@ -1,7 +1,7 @@
 """What one run found: everything that the report, the comparison and the budget read.
 
-A result is plain data: it is written to one JSON file, read again by any later command, and holds no path, credential
-or token. Units stand last in names; a share of CPU is counted in cores (1.0 = one core fully used).
+A result is plain data: it is written to one JSON file, read again by any later command, and holds no credential or
+token. Units stand last in names; a share of CPU is counted in cores (1.0 = one core fully used).
 """
 
 from __future__ import annotations
@@ -137,6 +137,8 @@ class Result(msgspec.Struct, kw_only=True):
     version: int = VERSION
     # What was loaded: "gateway" or the peer's name; versions of it, its store and the tool.
     target: str = "gateway"
+    # The command that started it, or where it ran; empty where a command of this tool has chosen it.
+    loaded: str = ""
     software: dict[str, str] = {}
     interrupted: bool = False
     # Whole numbers over the run: users, connections, logins, sent, delivered, refused, drops, reconnects, errors …

@@ -6,9 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from loadtest import loaded
 from loadtest.cli import FAILED, USAGE, main
+from loadtest.report import html
 from loadtest.result import Machine, Result
 from loadtest.scenario import keys, shipped
+from tests.loadtest.runs import measured
 
 
 @pytest.fixture
@@ -98,6 +101,39 @@ def test_one_file_for_result_and_report_is_refused(tmp_path: Path, capsys: pytes
     assert main(["run", "chat", "--json", str(one), "--html", str(same)]) == USAGE
     assert "named twice" in capsys.readouterr().err
     assert not one.exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        ((None, None, None, None), "gateway serve"),
+        ((None, None, "", None), "gateway serve"),
+        ((None, None, None, "bare"), "--peer bare"),
+        (("ws://me:word@host:1/v1/connect", None, None, None), "--url ws://***@host:1/v1/connect"),
+        ((None, Path("data"), None, None), "--data-dir data"),
+        (
+            (
+                None,
+                None,
+                "gateway serve --app-secret=a --jwt-secret 'b c' --previous-app-secret-until 9 --drain-s 1",
+                None,
+            ),
+            "gateway serve --app-secret=*** --jwt-secret *** --previous-app-secret-until 9 --drain-s 1",
+        ),
+        ((None, None, "gateway serve --redis-url redis://:a@host", None), "gateway serve --redis-url redis://***@host"),
+    ],
+)
+def test_what_was_loaded_is_told_without_secrets(
+    flags: tuple[str | None, Path | None, str | None, str | None], told: str
+) -> None:
+    assert loaded.words(*flags) == told
+
+
+def test_a_result_says_what_was_loaded(tmp_path: Path) -> None:
+    command = "gateway serve --drain-s 0.5"
+    found = measured(tmp_path, "chat", "--users", "2", "--seconds", "0.2", "--warm-s", "0", "--start", command)
+    assert found.loaded == command
+    assert command in html(found)
 
 
 def test_a_report_lies_beside_its_result(result: Path, capsys: pytest.CaptureFixture[str]) -> None:

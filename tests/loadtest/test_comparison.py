@@ -60,12 +60,14 @@ def test_several_runs_are_told_by_median_and_spread() -> None:
 def test_what_was_not_the_same_is_told() -> None:
     after = run(
         1000,
+        loaded="gateway serve --workers 2",
         scenario={"users": 200},
         machine=Machine(architecture="arm64", cores=2),
         verdict=Verdict(lost=1),
         limit=Limit(what="generator", why="busy"),
     )
     text = "\n".join(compare([run(1000)], [after]).changes)
+    assert "loaded: nothing → gateway serve --workers 2" in text
     assert "scenario users: 100 → 200" in text
     assert "machine architecture: x86_64 → arm64" in text
     assert "a run after was failed" in text
