@@ -6,7 +6,7 @@ import resource
 from collections.abc import Iterable
 from pathlib import Path
 
-from loadtest.scenario import Scenario
+from loadtest.scenario import PROCESSES_MAX, Scenario
 
 SPARE_DESCRIPTORS = 64
 SERVICE_DESCRIPTORS = 2000
@@ -33,14 +33,15 @@ def check(scenario: Scenario, descriptors: int, *, remote: bool = False, workers
     """
     faults: list[str] = []
     sockets = scenario.users * scenario.devices
-    pairs = -(-scenario.users // 2)
-    per_process = min(-(-pairs // scenario.processes) * 2, scenario.users) * scenario.devices
-    if per_process + SPARE_DESCRIPTORS > descriptors:
-        enough = -(-sockets // max(descriptors - SPARE_DESCRIPTORS - 2 * scenario.devices, 1))
+    need = _descriptors(scenario, scenario.processes)
+    if need > descriptors:
+        most = min(PROCESSES_MAX, scenario.users)
+        enough = next((count for count in range(1, most + 1) if _descriptors(scenario, count) <= descriptors), 0)
+        # Pairs stay together: with so few descriptors no number of processes suffices.
+        processes_enough = f"more processes (--processes {enough}), or " if enough else ""
         faults.append(
-            f"file descriptors: {per_process:,} connections in each of {scenario.processes} process(es) need "
-            f"{per_process + SPARE_DESCRIPTORS:,}, the limit is {descriptors:,}: more processes "
-            f"(--processes {enough}), or {RAISE}"
+            f"file descriptors: {need - SPARE_DESCRIPTORS:,} connections in each of {scenario.processes} process(es) "
+            f"need {need:,}, the limit is {descriptors:,}: {processes_enough}{RAISE}"
         )
     if workers and -(-sockets // workers) + SERVICE_DESCRIPTORS > descriptors:
         spare = descriptors - SERVICE_DESCRIPTORS
@@ -64,12 +65,19 @@ def check(scenario: Scenario, descriptors: int, *, remote: bool = False, workers
         faults.append("source addresses: 127.x reaches this machine only; --source-addresses 1")
     available = _available_bytes()
     if available is not None and sockets * BYTES_PER_CONNECTION > available:
+        users = available // (BYTES_PER_CONNECTION * scenario.devices) // 2 * 2
         faults.append(
             f"memory: {sockets:,} connections take about {sockets * BYTES_PER_CONNECTION >> 20:,} MiB on this machine, "
-            f"{available >> 20:,} MiB are available: fewer users (--users {available // BYTES_PER_CONNECTION}), "
+            f"{available >> 20:,} MiB are available: fewer users (--users {users}), "
             f"or what else runs here has to go"
         )
     return faults
+
+
+def _descriptors(scenario: Scenario, processes: int) -> int:
+    """How many the fullest of so many generators needs."""
+    pairs = -(-scenario.users // 2)
+    return min(-(-pairs // processes) * 2, scenario.users) * scenario.devices + SPARE_DESCRIPTORS
 
 
 def sources(scenario: Scenario) -> list[str]:

@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Meta
 
 SHIPPED = Path(__file__).parent / "scenarios"
+PROCESSES_MAX = 64
 
 Act = Literal["connect", "chat", "presence", "kick", "reconnect", "soak", "mixed"]
 Drop = Literal["ban", "expire", "kick"]
@@ -61,7 +62,7 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     act: Annotated[Act, _about("what happens in it")] = "chat"
     users: Annotated[int, _about("simulated users", 1, 1_000_000)] = 100
     devices: Annotated[int, _about("sockets of each user, each of another platform", 1, 6)] = 1
-    processes: Annotated[int, _about("generator processes, which share the users", 1, 64)] = 1
+    processes: Annotated[int, _about("generator processes, which share the users", 1, PROCESSES_MAX)] = 1
     source_addresses: Annotated[
         int, _about("addresses 127.0.0.1, 127.0.0.2, … that sockets come from, in turn", 1, 250)
     ] = 1

@@ -2,6 +2,9 @@
 
 import resource
 
+import pytest
+
+from loadtest import limits
 from loadtest.limits import check, raised, sources
 from loadtest.scenario import Scenario
 
@@ -21,6 +24,13 @@ def test_too_few_descriptors_name_the_processes_that_would_do() -> None:
     enough = int(fault.partition("--processes ")[2].partition(")")[0])
     assert check(Scenario(users=5000, processes=enough), 1024) == []
     assert check(Scenario(users=5000, processes=enough - 1), 1024) != []
+
+
+def test_where_no_number_of_processes_suffices_none_is_advised() -> None:
+    for scenario, descriptors in ((Scenario(users=2), 65), (Scenario(users=100_000), 1024)):
+        (fault,) = [each for each in check(scenario, descriptors) if each.startswith("file")]
+        assert "ulimit" in fault
+        assert "--processes" not in fault
 
 
 def test_the_gateways_own_descriptors_count_where_it_is_started_for_the_run() -> None:
@@ -48,6 +58,14 @@ def test_too_few_ports_name_the_addresses_that_would_do() -> None:
 def test_too_little_memory_is_told() -> None:
     found = check(Scenario(users=1_000_000, devices=6, processes=64, source_addresses=250), PLENTY)
     assert [fault for fault in found if fault.startswith("memory")]
+
+
+def test_the_users_that_there_is_memory_for_have_all_their_devices(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "_available_bytes", lambda: 1 << 30)
+    scenario = Scenario(users=20_000, devices=3, source_addresses=3)
+    (fault,) = check(scenario, PLENTY)
+    enough = int(fault.partition("--users ")[2].partition(")")[0])
+    assert check(Scenario(users=enough, devices=3, source_addresses=3), PLENTY) == []
 
 
 def test_source_addresses_reach_this_machine_only() -> None:
