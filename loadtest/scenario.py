@@ -227,6 +227,8 @@ def _unknown(key: str, known: Iterable[str]) -> str:
 
 def _words(error: msgspec.ValidationError, hint: Any, value: Any) -> str:
     """What is wrong with a value; of one that is none of several words, which there are."""
+    if str(error).startswith("Expected `array`"):
+        return f"a list is wanted, not {value!r}"
     if words := list(_choices(hint)):
         return f"one of {', '.join(words)} is wanted, not {value!r}"
     return f"{str(error).partition(' - at ')[0].replace('`', '')}, not {value!r}"

@@ -36,7 +36,7 @@ def peers(
     """Measure other servers at the gateway's work, beside it, each on one core.
 
     Args:
-        names: Which of them; all, without.
+        names: Which of them: socketio, ejabberd, python_socketio, fastapi, bare; all, without.
         rounds: How often each is run; figures are medians.
         seconds: Measured time of each run with messages.
         connections: Idle connections for the memory.

@@ -8,10 +8,11 @@ import pytest
 
 from loadtest import loaded
 from loadtest.cli import FAILED, USAGE, main
+from loadtest.peers.registry import PEERS
 from loadtest.report import html
 from loadtest.result import Machine, Result
 from loadtest.scenario import keys, shipped
-from tests.loadtest.runs import measured
+from tests.loadtest.runs import measured, run
 
 
 @pytest.fixture
@@ -35,6 +36,23 @@ def test_the_help_of_run_tells_every_key(capsys: pytest.CaptureFixture[str]) -> 
     shown = capsys.readouterr().out
     for key in keys().keys() - {"phases"}:
         assert f"--{key.replace('_', '-')}" in shown
+
+
+def test_the_help_of_peers_names_them(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["peers", "--help"]) == 0
+    # A help's lines are broken where the terminal ends.
+    shown = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert ", ".join(PEERS) in shown
+
+
+@pytest.mark.parametrize("missing", ["hdrh", "cyclopts"])
+def test_without_what_it_needs_it_says_how_to_get_it(tmp_path: Path, missing: str) -> None:
+    (tmp_path / "sitecustomize.py").write_text(f"import sys\nsys.modules[{missing!r}] = None\n")
+    status, output = run("run", "chat", "--start", "", PYTHONPATH=str(tmp_path))
+    assert (status, output) == (
+        2,
+        f"loadtest: {missing} is not installed: make loadtest, or pip install -e '.[loadtest]'\n",
+    )
 
 
 @pytest.mark.parametrize(

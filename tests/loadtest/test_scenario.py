@@ -51,6 +51,10 @@ def test_of_a_word_that_is_none_of_several_they_are_told(tmp_path: Path) -> None
     ]
 
 
+def test_a_word_where_a_list_is_wanted_is_told_so(tmp_path: Path) -> None:
+    assert faults('act = "kick"\ndrops = "kick"\n', tmp_path) == ["drops: a list is wanted, not 'kick'"]
+
+
 @pytest.mark.parametrize(
     ("written", "fault"),
     [
