@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from statistics import median
 
-from loadtest.peers.registry import DUTIES
+from loadtest.peers.registry import DUTIES, PEERS
 from loadtest.peers.rounds import GATEWAY, WORK, Found, Measured
 from loadtest.result import Machine
 
@@ -160,9 +160,12 @@ def _versions(server: Measured) -> str:
 
 
 def _again(found: Found) -> str:
+    asked = {server.name for server in found.servers} | found.absent.keys()
+    names = [] if asked >= PEERS.keys() else [name for name in PEERS if name in asked]
+    flags = f"--rounds {found.rounds} --seconds {found.seconds:g} --connections {found.connections}"
     return (
         "`make peers` installs what is needed (into the virtual environment alone; Node with npm, apt and dpkg must be "
-        f'there) and runs this again; `make peers ARGS="--rounds {found.rounds} --seconds {found.seconds:g}"` is what '
+        f'there) and runs this again; `make peers ARGS="{" ".join([*names, flags])}"` is what '
         f"was run here, on {found.started_at[:10]}. `python -m loadtest run chat --peer NAME` runs one of them alone."
     )
 

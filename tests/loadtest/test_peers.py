@@ -127,6 +127,14 @@ def test_a_full_generator_and_an_absent_peer_are_said() -> None:
     assert "The generator's core was full" not in text(_found(gateway=_costs(40)))
 
 
+def test_how_it_is_done_again_is_what_was_done() -> None:
+    flags = "--rounds 3 --seconds 5 --connections 1000"
+    some = _found(gateway=_costs(40), fastapi=_costs(80), bare=_costs(10))
+    assert f'`make peers ARGS="fastapi bare {flags}"` is what was run here' in text(some)
+    some.absent = dict.fromkeys(PEERS, "not installed")
+    assert f'`make peers ARGS="{flags}"` is what was run here' in text(some)
+
+
 def test_no_peer_is_said_to_do_all_that_the_gateway_does() -> None:
     assert all(set(each.does) < set(DUTIES) for each in PEERS.values())
 
