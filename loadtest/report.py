@@ -207,7 +207,7 @@ def _latencies(result: Result, drawn: bool) -> str:
     chart = _figure("Latency by percentile", names, "wide", "data-curves") if drawn else ""
     return f"""<section>
 <h2>Latencies</h2>
-<p class="note">All of the measured time, {loop}.</p>
+<p class="note">Deliveries and answers to senders are of the measured time, {loop}; all else is of the whole run.</p>
 <div class="card scroll"><table>
 <thead><tr><th></th><th class="lesser">count</th><th>median</th><th class="lesser">p90</th>
 <th>p99</th><th>p99.9</th><th>max</th>

@@ -168,6 +168,12 @@ async def test_a_run_that_ended_at_once_has_a_report_too(page: Page, tmp_path: P
     assert "Interrupted" in await page.locator("main").inner_text()
 
 
+def test_what_is_of_the_measured_time_is_told_from_what_is_of_the_whole_run() -> None:
+    written = html(result())
+    assert "Deliveries and answers to senders are of the measured time" in written
+    assert "all else is of the whole run" in written
+
+
 def test_the_page_names_no_other_file_or_host() -> None:
     written = html(result())
     assert "http://www.w3.org/2000/svg" in written
