@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import sys
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Annotated
@@ -120,11 +121,16 @@ def run(
     if faults:
         raise ScenarioFault(faults)
     given = Credentials(app_key, app_secret) if app_key and app_secret else None
-    with _target(plan, url, api, data_dir, given, start, peer, i_own_this_target, pin) as target:
+    with (
+        _ending() as over,
+        _target(plan, url, api, data_dir, given, start, peer, i_own_this_target, pin) as target,
+    ):
         needs.check(plan, target)
-        result = _conducted(plan, target, pin=pin, plain=plain)
-    result.loaded = loaded.words(url, data_dir, start, peer)
-    if unwritten := _left(result, json, html):
+        result = _conducted(plan, target, over, pin=pin, plain=plain)
+        result.loaded = loaded.words(url, data_dir, start, peer)
+        # Before the target is stopped, which takes a while: whatever happens meanwhile, the result is there.
+        unwritten = _left(result, json, html)
+    if unwritten:
         return _complain(FAILED, *unwritten)
     if result.interrupted:
         return INTERRUPTED
@@ -143,6 +149,32 @@ def _left(result: Result, json: Path | None, html: Path | None) -> list[str]:
         except FileFault as fault:
             unwritten.append(str(fault))
     return unwritten
+
+
+@contextlib.contextmanager
+def _ending() -> Iterator[Callable[[], None]]:
+    """Whatever signal ends a run, what was started for it is stopped.
+
+    Before the load each of them counts as Ctrl-C; under load they are the conductor's.
+
+    Yields:
+        What says that the load is over: from then on they change nothing, as the rest ends by itself in a short time.
+    """
+    from loadtest.conductor import ENDING
+
+    # Under nohup a run outlives its terminal.
+    before = {each: kept for each in ENDING if (kept := signal.getsignal(each)) is not signal.SIG_IGN}
+
+    def handle(handler: Callable[..., object] | signal.Handlers) -> None:
+        for each in before:
+            signal.signal(each, handler)
+
+    handle(signal.default_int_handler)
+    try:
+        yield lambda: handle(signal.SIG_IGN)
+    finally:
+        for each, kept in before.items():
+            signal.signal(each, kept)
 
 
 @contextlib.contextmanager
@@ -220,12 +252,19 @@ def _peer(name: str, core: int | None) -> Iterator[Target]:
         raise TargetFault(str(fault)) from None
 
 
-def _conducted(plan: Scenario, target: Target, *, pin: bool, plain: bool) -> Result:
+def _conducted(plan: Scenario, target: Target, over: Callable[[], None], *, pin: bool, plain: bool) -> Result:
     from loadtest.conductor import conduct, placed
     from loadtest.screen import shown, summary
 
+    async def conducted() -> Result:
+        try:
+            return await conduct(plan, target, screen, placed(pin))
+        finally:
+            # In the loop: behind its end a signal would find nobody.
+            over()
+
     with shown(plan.name, plain=plain, seconds=None) as screen:
-        result = uvloop.run(conduct(plan, target, screen, placed(pin)))
+        result = uvloop.run(conducted())
     Console(stderr=True).print(summary(result))
     return result
 

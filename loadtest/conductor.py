@@ -116,11 +116,11 @@ async def conduct(scenario: Scenario, target: Target, screen: Screen, placement:
                     await _act(stage)
         return _result(stage, tally, began, placement)
     finally:
-        for each in ending:
-            loop.remove_signal_handler(each)
         stage.close()
         await team.stop()
         await sampler.close()
+        for each in ending:
+            loop.remove_signal_handler(each)
 
 
 async def _started(team: Team, plans: list[Plan], placement: Placement, stage: Stage) -> None:

@@ -6,6 +6,7 @@ import os
 import re
 import resource
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -169,6 +170,39 @@ def test_a_run_whose_terminal_is_closed_ends_with_its_gateway(tmp_path: Path) ->
     assert status == 130, output
     assert read(written).interrupted
     assert not Path(f"/proc/{kept.pid}").exists()
+
+
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
+def test_what_comes_while_the_gateway_is_stopped_loses_nothing(tmp_path: Path, ending: signal.Signals) -> None:
+    (tmp_path / "slow.py").write_text(SLOW_TO_STOP)
+    written, page = tmp_path / "result.json", tmp_path / "report.html"
+    process = start(
+        *(*CHAT, "--window", "1", "--warm-s", "0", "--json", str(written), "--html", str(page)),
+        *("--start", f"{sys.executable} {tmp_path / 'slow.py'} serve --data-dir {tmp_path / 'data'}"),
+    )
+    wait_until(lambda: (tmp_path / "stopping").exists(), 60)
+    kept = int((tmp_path / "stopping").read_text())
+    process.send_signal(ending)
+    status, output = finished(process, 30)
+    assert status == 0, output
+    assert read(written).counts["delivered"] > 0
+    assert "<svg" in page.read_text()
+    assert not Path(f"/proc/{kept}").exists()
+
+
+SLOW_TO_STOP = """
+import os, pathlib, sys, time
+
+from gateway.__main__ import main
+
+try:
+    main()
+finally:
+    here = pathlib.Path(__file__).parent
+    (here / "to_be").write_text(str(os.getpid()))
+    (here / "to_be").rename(here / "stopping")
+    time.sleep(1)
+"""
 
 
 def _generators(pid: int) -> int:
