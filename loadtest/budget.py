@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import traceback
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,11 +15,11 @@ from cyclopts import Parameter
 
 from loadtest import files
 from loadtest.bench import Bench, BenchFault
+from loadtest.calling import CallFault
 from loadtest.conductor import machine
 from loadtest.document import put
 from loadtest.lines import LINES, Goal, Line
 from loadtest.measures import Figures
-from loadtest.peers.peer import PeerFault
 from loadtest.result import Machine
 from loadtest.scenario import ScenarioFault
 from loadtest.target import TargetFault
@@ -26,6 +27,8 @@ from loadtest.team import GeneratorFault
 
 FINE, FAILED, INTERRUPTED = 0, 1, 130
 PART = "budget"
+FORESEEN = (BenchFault, TargetFault, GeneratorFault, CallFault, ScenarioFault)
+"""Faults that say in their own words what is wrong; of others the traceback is shown."""
 
 
 class Measured(msgspec.Struct, kw_only=True):
@@ -81,11 +84,13 @@ def budget(
     )
     if json is not None:
         files.put(json, msgspec.json.format(msgspec.json.encode(found), indent=1) + b"\n")
-    if write is not None and found.lines:
-        put(write, PART, text(found))
     sys.stdout.write(f"{text(found)}\n")
     if found.interrupted:
+        if write is not None:
+            _say("interrupted: the document is left as it was")
         return INTERRUPTED
+    if write is not None and found.lines:
+        put(write, PART, text(found))
     return FAILED if any(each.faults for each in found.lines) else FINE
 
 
@@ -110,25 +115,42 @@ def measured(lines: Sequence[Line], runs: int, seconds: float, scale: float = 1.
         scale=scale,
         lines=[Measured(name=line.name) for line in lines],
     )
-    for number in range(runs):
-        for line, kept in zip(lines, found.lines, strict=True):
-            _say(f"{line.name}, run {number + 1} of {runs}")
-            try:
-                figures = line.measure(bench)
-            except (BenchFault, TargetFault, GeneratorFault, PeerFault) as fault:
-                kept.faults.append(str(fault))
-                _say(f"  {fault}")
-            except ScenarioFault as fault:
-                kept.faults.append("; ".join(fault.faults))
-                _say(f"  {kept.faults[-1]}")
-            else:
-                kept.runs.append(figures)
-                _say("  " + ", ".join(f"{goal.figure} {_shown(goal, figures[goal.figure])}" for goal in line.goals))
-            if bench.interrupted:
-                found.interrupted = True
-                found.lines = [each for each in found.lines if each.runs]
-                return found
+    try:
+        for number in range(runs):
+            for line, kept in zip(lines, found.lines, strict=True):
+                _say(f"{line.name}, run {number + 1} of {runs}")
+                _run(line, bench, kept)
+    except KeyboardInterrupt:
+        found.interrupted = True
+        found.lines = [each for each in found.lines if each.runs or each.faults]
     return found
+
+
+def _run(line: Line, bench: Bench, kept: Measured) -> None:
+    """One run of one line; whatever goes wrong in it is that line's fault, and the others go on.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C, which a run under load takes for itself.
+    """
+    try:
+        figures = line.measure(bench)
+        words = ", ".join(f"{goal.figure} {_shown(goal, figures[goal.figure])}" for goal in line.goals)
+    except Exception as fault:
+        if bench.interrupted:
+            raise KeyboardInterrupt from None
+        if not isinstance(fault, FORESEEN):
+            traceback.print_exc()
+        kept.faults.append(_words(fault))
+        _say(f"  {kept.faults[-1]}")
+    else:
+        kept.runs.append(figures)
+        _say(f"  {words}")
+
+
+def _words(fault: Exception) -> str:
+    if isinstance(fault, ScenarioFault):
+        return "; ".join(fault.faults)
+    return str(fault) if isinstance(fault, FORESEEN) else f"{type(fault).__name__}: {fault}"
 
 
 def _read(paths: Sequence[Path]) -> Found:
@@ -147,6 +169,8 @@ def _read(paths: Sequence[Path]) -> Found:
                     same.runs, same.faults = line.runs + same.runs, line.faults + same.faults
         merged = found
     assert merged is not None
+    # Which files make the document whole is for who names them to know.
+    merged.interrupted = False
     order = list(LINES)
     merged.lines = sorted(
         (line for line in merged.lines if line.name in LINES), key=lambda line: order.index(line.name)

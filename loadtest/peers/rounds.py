@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
@@ -113,10 +114,13 @@ def measured(names: Sequence[str], rounds: int, seconds: float, connections: int
         connections=connections,
         servers=servers,
     )
-    for number in range(rounds):
-        for server in servers if number % 2 == 0 else servers[::-1]:
-            if server.name not in found.absent and not found.interrupted:
-                _round(found, server, works, placement, say)
+    try:
+        for number in range(rounds):
+            for server in servers if number % 2 == 0 else servers[::-1]:
+                if server.name not in found.absent:
+                    _round(found, server, works, placement, say)
+    except KeyboardInterrupt:
+        found.interrupted = True
     found.servers = [server for server in servers if server.name not in found.absent]
     return found
 
@@ -132,21 +136,33 @@ def _scenario(work: str, seconds: float, connections: int) -> Scenario:
 def _round(
     found: Found, server: Measured, works: dict[str, Scenario], placement: Placement, say: Callable[[str], None]
 ) -> None:
+    """All works of one server; what goes wrong in one costs its figures and nobody else's.
+
+    Raises:
+        TargetFault, GeneratorFault: the gateway, of which there are no figures yet, cannot be measured.
+        KeyboardInterrupt: Ctrl-C, in a run as well.
+    """
     for work, scenario in works.items():
         try:
             with _target(server, placement.service, scenario) as target:
                 result = uvloop.run(conduct(scenario, target, Screen(work, None), placement))
-        except (TargetFault, GeneratorFault) as fault:
-            if server.name == GATEWAY:
-                raise
-            found.absent[server.name] = str(fault).splitlines()[0]
-            say(f"{server.title}, {work}: {fault}")
-            return
-        found.machine, found.interrupted = result.machine, result.interrupted
-        if result.interrupted:
-            return
-        server.versions |= target.software
-        wrong = _faults(result)
+        except Exception as fault:
+            foreseen = isinstance(fault, (TargetFault, GeneratorFault))
+            if foreseen and not server.runs:
+                if server.name == GATEWAY:
+                    raise
+                found.absent[server.name] = str(fault).splitlines()[0]
+                say(f"{server.title}, {work}: {fault}")
+                return
+            if not foreseen:
+                traceback.print_exc()
+            wrong = [str(fault).splitlines()[0] if foreseen else f"{type(fault).__name__}: {fault}"]
+        else:
+            found.machine = result.machine
+            if result.interrupted:
+                raise KeyboardInterrupt
+            server.versions |= target.software
+            wrong = _faults(result)
         found.faults += [f"{server.title}, {work}: {words}" for words in wrong]
         # A run with faults has no figures, and keeps its place: rounds are compared with each other.
         run = Run() if wrong else _run(result)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from loadtest import lines
 from loadtest.bench import Bench, BenchFault, watched
 from loadtest.budget import Found, Measured, budget, measured, text
+from loadtest.calling import CallFault
 from loadtest.lines import LINES, Goal, Line
 from loadtest.measures import Figures
 from loadtest.result import Machine
@@ -135,6 +137,50 @@ class TestCommand:
         kept = measured([line(lambda _: {"x": 1.0}), line(interrupted)], runs=2, seconds=0.5, pin=False)
         assert kept.interrupted
         assert [each.runs for each in kept.lines] == [[{"x": 1.0}]]
+
+    def test_an_interrupted_run_is_no_fault_of_its_line(self) -> None:
+        runs = iter([{"x": 1.0}])
+
+        def interrupted_at_last(bench: Bench) -> Figures:
+            if (figures := next(runs, None)) is None:
+                bench.interrupted = True
+                raise BenchFault("interrupted")
+            return figures
+
+        (kept,) = measured([line(interrupted_at_last)], runs=2, seconds=0.5, pin=False).lines
+        assert (kept.runs, kept.faults) == ([{"x": 1.0}], [])
+
+    def test_what_nobody_foresaw_is_one_runs_fault_with_its_traceback(self, capsys: pytest.CaptureFixture[str]) -> None:
+        faults: list[Exception] = [CallFault("/v4/user/kick", 503, b"later"), ZeroDivisionError("by zero")]
+
+        def fail(bench: Bench) -> Figures:
+            raise faults.pop(0)
+
+        kept = measured([line(fail), line(lambda _: {"x": 1.0}, "kick")], runs=2, seconds=0.5, pin=False)
+        assert kept.lines[0].faults == ["/v4/user/kick answered 503: later", "ZeroDivisionError: by zero"]
+        assert len(kept.lines[1].runs) == 2
+        shown = capsys.readouterr().err
+        assert shown.count("Traceback") == 1
+        assert "raise faults.pop(0)" in shown
+
+    def test_ctrl_c_keeps_the_figures_and_leaves_the_document(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        def interrupted(bench: Bench) -> Figures:
+            # Between two loads: nobody but the budget sees it.
+            raise KeyboardInterrupt
+
+        figures = {"two_to_one": 1.1, "one_us": 50.0, "two_us": 55.0}
+        for name, measure in (("two-nodes", lambda _: figures), ("inbox", interrupted)):
+            monkeypatch.setitem(LINES, name, dataclasses.replace(LINES[name], measure=measure))
+        written, document = tmp_path / "figures.json", tmp_path / "benchmarks.md"
+        document.write_text("as it was")
+        words = {"only": ("two-nodes", "inbox"), "runs": 1, "pin": False}
+        assert budget(**words, json=written, write=document) == 130  # type: ignore[arg-type]
+        kept = msgspec.json.decode(written.read_bytes(), type=Found)
+        assert (kept.interrupted, [each.runs for each in kept.lines]) == (True, [[figures]])
+        assert document.read_text() == "as it was"
+        assert "the document is left as it was" in capsys.readouterr().err
 
 
 class TestMeasuring:

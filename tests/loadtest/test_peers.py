@@ -1,8 +1,10 @@
 """Peers of the gateway: they do the same work, and what is written of them is what was found."""
 
+import contextlib
 import importlib
 import os
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -12,13 +14,15 @@ from loadtest import stamp
 from loadtest.conductor import Placement, conduct
 from loadtest.document import put
 from loadtest.peers import peer as peer_module
-from loadtest.peers import starting
+from loadtest.peers import rounds, starting
 from loadtest.peers.document import text
 from loadtest.peers.peer import PeerFault, process
 from loadtest.peers.registry import DUTIES, PEERS, peer
 from loadtest.peers.rounds import Found, Measured, Run
-from loadtest.result import Machine
+from loadtest.result import Machine, Result
 from loadtest.screen import Screen
+from loadtest.target import Target
+from loadtest.team import GeneratorFault
 from loadtest.wire import frame
 from tests.loadtest.runs import run
 from tests.servers import lacking
@@ -115,6 +119,52 @@ def test_a_failed_run_has_no_figures_and_moves_no_other_round() -> None:
     assert "- Other, window 8: 3 lost" in whole
     assert "none was lost" not in whole
     assert "none was lost" in text(_found(gateway=_costs(40)))
+
+
+class _Rounds:
+    """The gateway and one peer, whose runs are said beforehand instead of being run."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *runs: Result | BaseException) -> None:
+        self._runs = list(runs)
+        monkeypatch.setattr(rounds, "placed", lambda pin: Placement())
+        monkeypatch.setattr(rounds, "_target", lambda *_: contextlib.nullcontext(Target("")))
+        monkeypatch.setattr(rounds, "conduct", self._conduct)
+
+    async def _conduct(self, *_: object) -> Result:
+        run = self._runs.pop(0) if self._runs else _result()
+        if isinstance(run, BaseException):
+            raise run
+        return run
+
+    def measured(self, count: int = 1) -> Found:
+        return rounds.measured(["bare"], count, 1.0, 10, lambda _: None)
+
+
+def _result(**more: Any) -> Result:
+    machine = Machine(architecture="x86_64", cores=2)
+    return Result(name="", scenario={}, machine=machine, started_at="", seconds=1.0, rates={"delivered": 5.0}, **more)
+
+
+@pytest.mark.parametrize("ctrl_c", [KeyboardInterrupt(), _result(interrupted=True)], ids=["between-runs", "in-a-run"])
+def test_ctrl_c_keeps_the_figures_until_then(
+    monkeypatch: pytest.MonkeyPatch, ctrl_c: Result | KeyboardInterrupt
+) -> None:
+    found = _Rounds(monkeypatch, _result(), _result(), ctrl_c).measured()
+    assert found.interrupted
+    assert [len(runs) for runs in found.server("gateway").runs.values()] == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [(ZeroDivisionError("by zero"), "ZeroDivisionError: by zero"), (GeneratorFault("it died"), "it died")],
+)
+def test_a_run_that_breaks_off_costs_its_own_figures_alone(
+    monkeypatch: pytest.MonkeyPatch, fault: Exception, words: str
+) -> None:
+    found = _Rounds(monkeypatch, _result(), fault).measured()
+    assert found.faults == [f"gateway, window 1: {words}"]
+    assert found.server("gateway").runs["window 1"] == [Run()]
+    assert [[run.messages_per_s for run in runs] for runs in found.server("bare").runs.values()] == [[5.0]] * 3
 
 
 def test_a_full_generator_and_an_absent_peer_are_said() -> None:
