@@ -260,7 +260,15 @@ def _complaints(stage: Stage, tally: Tally, counts: dict[str, int]) -> list[str]
     if errors and not stage.errors_expected:
         kinds = ", ".join(f"{name.removeprefix('error_')}: {count:,}" for name, count in sorted(errors.items()))
         found.append(f"sends failed for other reasons than policy, by code: {kinds}")
+    if ends := _unexcused(stage, counts, "unforeseen_"):
+        found.append(f"connections ended, though nothing that the run does explains it, by code: {ends}")
     return found
+
+
+def _unexcused(stage: Stage, counts: dict[str, int], prefix: str) -> str:
+    """What was counted under names with that prefix beyond what the run's own breaks account for, in words."""
+    found = {name: count - stage.excused.get(name, 0) for name, count in counts.items() if name.startswith(prefix)}
+    return ", ".join(f"{name.removeprefix(prefix)}: {count:,}" for name, count in sorted(found.items()) if count > 0)
 
 
 def _limit(stage: Stage, tally: Tally, placement: Placement) -> Limit:

@@ -15,6 +15,7 @@ from loadtest.crowd import User
 from loadtest.dialect import Dialect
 from loadtest.pacing import Pace
 from loadtest.plan import Plan
+from loadtest.returning import SENT_AWAY
 from loadtest.scenario import Drop
 from loadtest.target import Target
 from loadtest.visiting import VisitingCrowd
@@ -127,10 +128,10 @@ class DroppingCrowd(VisitingCrowd):
             self._dropping.discard(user.index)
             if user.wanted and not user.online:
                 # The gateway went away meanwhile, or would not have the user back: the ordinary way back.
-                self.ended(user, None, b"")
+                self.bring_back(user)
 
     def _judge_end(self, user: User, kind: Drop, code: int | None, took_us: int) -> None:
-        if code in (codes.GOING_AWAY.code, codes.SERVICE_RESTART.code):
+        if code in SENT_AWAY:
             self.count("drops_overtaken")
             return
         self.timed("drop", took_us)

@@ -9,16 +9,21 @@ from typing import Any
 import orjson
 
 from gateway.client.backoff import Backoff, comes_again, status_comes_again
+from gateway.protocol import codes
 from loadtest.crowd import Crowd, User
 from loadtest.dialect import Dialect
 from loadtest.plan import Plan
+
+SENT_AWAY = frozenset({codes.GOING_AWAY.code, codes.SERVICE_RESTART.code})
+"""Close codes by which a node that drains or restarts sends its clients to another one."""
 
 
 class ReturningCrowd(Crowd):
     """Comes back with the SDK's back-off, and not before the time that the gateway asks for.
 
     ``reconnect`` is timed from the end of the socket to the welcome, the waiting in between included: that is what a
-    person sees. Counts ``reconnects``; a close code that says stop and that nobody expected is a failure.
+    person sees. Counts ``reconnects``, and ``unforeseen_<code>`` (or ``_none``) whoever was cut off otherwise than by a
+    node that drains, which is a failure where no break explains it; so is a close code that says stop.
     """
 
     def __init__(self, plan: Plan, dialect: Dialect) -> None:
@@ -33,15 +38,25 @@ class ReturningCrowd(Crowd):
     def ended(self, user: User, code: int | None, reason: bytes) -> None:
         if not user.wanted or self.foreseen(user, code):
             return
+        if (delay_ms := _retry_after_ms(reason)) is not None:
+            self._backoff(user).hold(delay_ms)
+        if code is not None and not (comes_again(code) if code > 0 else status_comes_again(-code)):
+            self.failed(f"{user.name} was told to stay away: {code} {reason.decode(errors='replace')[:80]}")
+            return
+        if user.index not in self._returning and (code is None or (code > 0 and code not in SENT_AWAY)):
+            self.count(f"unforeseen_{code or 'none'}")
+        self.bring_back(user)
+
+    def bring_back(self, user: User) -> None:
+        """Has a user come again, unless he is about to."""
+        if user.index not in self._returning:
+            self._returning[user.index] = asyncio.create_task(self._return(user, self._backoff(user)))
+
+    def _backoff(self, user: User) -> Backoff:
         backoff = self._backoffs.get(user.index)
         if backoff is None:
             backoff = self._backoffs[user.index] = Backoff(time.monotonic)
-        if (delay_ms := _retry_after_ms(reason)) is not None:
-            backoff.hold(delay_ms)
-        if code is not None and not (comes_again(code) if code > 0 else status_comes_again(-code)):
-            self.failed(f"{user.name} was told to stay away: {code} {reason.decode(errors='replace')[:80]}")
-        elif user.index not in self._returning:
-            self._returning[user.index] = asyncio.create_task(self._return(user, backoff))
+        return backoff
 
     async def _return(self, user: User, backoff: Backoff) -> None:
         cut_us = time.monotonic_ns() // 1000

@@ -79,13 +79,27 @@ async def broken(stage: Stage, breaker: Breaker, kind: Break, seconds: float) ->
     began = stage.elapsed_s
     stage.mark(kind)
     stage.phase(kind)
-    # What is on its way when a gateway goes has no answer; the errors of that moment are no fault.
-    stage.errors_expected = True
-    await breaker.perform(kind)
-    came = await until(stage, "back", f"not everybody came back after the {kind}")
-    if came:
-        stage.mark(f"all back after {stage.elapsed_s - began:.1f} s")
-    await stage.hold(max(0.0, began + seconds - stage.elapsed_s))
+    async with _excused(stage):
+        # What is on its way when a gateway goes has no answer; the errors of that moment are no fault.
+        stage.errors_expected = True
+        await breaker.perform(kind)
+        came = await until(stage, "back", f"not everybody came back after the {kind}")
+        if came:
+            stage.mark(f"all back after {stage.elapsed_s - began:.1f} s")
+        await stage.hold(max(0.0, began + seconds - stage.elapsed_s))
+
+
+@asynccontextmanager
+async def _excused(stage: Stage) -> AsyncIterator[None]:
+    """Whatever is counted meanwhile comes of a break; what was before is judged all the same."""
+    await stage.all({"do": "look"})
+    before = stage.counts
+    try:
+        yield
+    finally:
+        await stage.all({"do": "look"})
+        for name, count in stage.counts.items():
+            stage.excused[name] = stage.excused.get(name, 0) + count - before.get(name, 0)
 
 
 async def judge_presence(stage: Stage) -> None:

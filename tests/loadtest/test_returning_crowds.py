@@ -214,8 +214,35 @@ async def test_who_is_sent_away_comes_back_and_is_timed() -> None:
             await socket.close(1001, '{"code":1001,"reason":"the node drains","retry_after_ms":300}')
         await eventually(lambda: crowd.counts.get("reconnects", 0) == 4)
         assert crowd.failures == []
+        assert not _unforeseen(crowd)
         # Nobody came before the time that was asked for, and the waiting counts.
         assert min(crowd.histograms["reconnect"].counts) >= 290_000
+
+
+def _unforeseen(crowd: DroppingCrowd) -> dict[str, int]:
+    return {name: count for name, count in crowd.counts.items() if name.startswith("unforeseen")}
+
+
+async def test_who_is_cut_off_without_a_reason_comes_back_and_is_counted() -> None:
+    server = Server()
+    async with crowd_at(server) as (crowd, _):
+        first, *others = list(server.users.values())
+        await first.close(4001, "{}")
+        for socket in others:
+            socket.transport.abort()
+        await eventually(lambda: crowd.counts.get("reconnects", 0) == 4)
+        assert _unforeseen(crowd) == {"unforeseen_4001": 1, "unforeseen_none": 3}
+
+
+async def test_drops_and_visits_explain_the_ends_that_they_cause(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(visiting, "AWAY_S", 0.05)
+    async with crowd_at(Server()) as (crowd, api):
+        for kind in dropping.CLOSES:
+            await _drops(crowd, api, kind)
+        await crowd.do({"do": "churn", "per_s": 20, "seconds": 0.1})
+        assert crowd.counts["drops"] >= 6
+        assert crowd.counts["changes"] >= 4
+        assert not _unforeseen(crowd)
 
 
 async def test_who_is_told_to_stay_away_for_no_reason_is_a_failure() -> None:

@@ -5,14 +5,18 @@ Takes longer than a file of tests usually may: each scenario is a run of its own
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from loadtest.result import Result
+from gateway.cli import record
+from loadtest.result import Result, read
+from loadtest.target import Target
 from tests.cli.processes import Gateway
-from tests.loadtest.runs import LIFTED, against, measured
+from tests.loadtest.runs import LIFTED, against, finished, measured, start
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +99,23 @@ def test_a_killed_worker_is_replaced_and_nothing_is_lost(tmp_path: Path) -> None
     # About half of the users were on it.
     assert 0 < result.counts["reconnects"] < 20
     assert result.counts["delivered"] > 0
+
+
+def test_a_worker_that_dies_in_a_soak_fails_it(tmp_path: Path) -> None:
+    data, written = tmp_path / "data", tmp_path / "result.json"
+    process = start(
+        *("run", "soak", "--users", "20", "--rate", "50", "--seconds", "3", "--warm-s", "0", "--plain"),
+        *("--start", f"gateway serve --workers 2 --data-dir {data}", "--json", str(written)),
+    )
+    assert process.stdout is not None
+    next(line for line in process.stdout if "measuring" in line)
+    kept = record.read(data)
+    assert kept is not None
+    workers = Target("", root=kept.pid).pids()
+    os.kill(next(pid for name, pid in workers.items() if name.startswith("gateway-")), signal.SIGKILL)
+    status, output = finished(process)
+    assert status == 1, output
+    assert any("nothing that the run does explains it, by code: none: " in each for each in read(written).failures)
 
 
 def test_soak(tmp_path: Path, gateway: Gateway) -> None:
