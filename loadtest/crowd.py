@@ -369,7 +369,8 @@ class Crowd:
         """A stream that this socket has not heard of; None where this message must not be here, or is an echo."""
         sender, _, to = stream.removeprefix(ledger.EPHEMERAL).partition(b":")
         own = wire.user.name.encode()
-        if sender == own and to != own:
+        # What the first device has said, for it is the one that speaks; to itself it is nothing new.
+        if sender == own and to != own and wire.device:
             self.count("echoes")
             return None
         if to != own:

@@ -169,6 +169,26 @@ async def test_a_wrong_delivery_is_found_and_named(trick: Trick, fault: str) -> 
         assert len(verdict.examples) == 1
 
 
+def mirrored(number: int, push: dict[str, object]) -> list[dict[str, object]]:
+    """Gives the 50th message back to the very socket that sent it, too: the server knows one socket of each user."""
+    return [push, push | {"to": push["from"]}] if number == 50 else [push]
+
+
+async def test_a_message_that_comes_back_to_the_socket_that_sent_it_is_no_echo() -> None:
+    async with crowd_at(CHAT, mirrored) as (crowd, _):
+        verdict = await talked(crowd)
+        assert {name: count for name, count in verdict.counts().items() if count} == {"wrongly_delivered": 1}
+        assert "echoes" not in crowd.counts
+
+
+async def test_what_the_first_device_sends_may_come_to_the_second() -> None:
+    async with crowd_at(Scenario(users=6, devices=2), mirrored) as (crowd, _):
+        # The socket that came last is the second device's, which says nothing itself.
+        await talked(crowd)
+        assert crowd.ledger.verdict.wrongly_delivered == 0
+        assert crowd.counts["echoes"] == 1
+
+
 async def test_a_wrong_refusal_is_found() -> None:
     async with crowd_at(CHAT, refuses=lambda number: 405 if number == 50 else None) as (crowd, _):
         verdict = await talked(crowd)
