@@ -7,6 +7,7 @@ each judges what it can see alone, and ``judged`` the rest when all are merged.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable
 
 from msgspec import Struct
@@ -32,6 +33,10 @@ class Heard(Struct):
     forgotten: int = 0
 
 
+Span = list[int]
+"""The first and the last of numbers in a row."""
+
+
 class Said(Struct):
     """The sender's side of a stream.
 
@@ -39,12 +44,11 @@ class Said(Struct):
         last: the highest number given.
         excused: numbers that need not arrive: refused, failed, or without an answer.
         denied: those of them that must not: the service said that it has certainly not stored them.
-        devices: of the recipient, each of which gets everything.
     """
 
     last: int = 0
-    excused: set[int] = set()
-    denied: set[int] = set()
+    excused: list[Span] = []
+    denied: list[Span] = []
 
 
 class Ledger:
@@ -77,13 +81,13 @@ class Ledger:
 
     def excuse(self, stream: tuple[bytes, bytes], n: int) -> None:
         """This one need not arrive."""
-        self.said[stream].excused.add(n)
+        _note(self.said[stream].excused, n)
 
     def deny(self, stream: tuple[bytes, bytes], n: int) -> None:
         """This one must not arrive."""
         said = self.said[stream]
-        said.excused.add(n)
-        said.denied.add(n)
+        _note(said.excused, n)
+        _note(said.denied, n)
 
     def refused_wrongly(self, stream: tuple[bytes, bytes], n: int, why: str) -> None:
         """Policy refused what it must pass."""
@@ -149,7 +153,7 @@ class Ledger:
     def page(self) -> Page:
         """What another process needs to judge."""
         return Page(
-            [(*stream, said.last, sorted(said.excused), sorted(said.denied)) for stream, said in self.said.items()],
+            [(*stream, said.last, said.excused, said.denied) for stream, said in self.said.items()],
             [(*stream, heard.last, sorted(heard.missing), heard.forgotten) for stream, heard in self.heard.items()],
             [(*stream, count) for stream, count in self.accepted.items()],
             [(*stream, count) for stream, count in self.arrived.items()],
@@ -165,7 +169,7 @@ EPHEMERAL = b"~"
 class Page(Struct, array_like=True):
     """A ledger as it goes over a pipe."""
 
-    said: list[tuple[bytes, bytes, int, list[int], list[int]]]
+    said: list[tuple[bytes, bytes, int, list[Span], list[Span]]]
     heard: list[tuple[bytes, bytes, int, list[int], int]]
     accepted: list[tuple[bytes, bytes, int]]
     arrived: list[tuple[bytes, bytes, int]]
@@ -216,29 +220,66 @@ def judged(pages: Iterable[Page], devices: int = 1) -> Verdict:
     return verdict
 
 
-def _lost(sender: bytes, to: bytes, last: int, excused: list[int], heard: Heard, verdict: Verdict) -> list[str]:
+def _lost(sender: bytes, to: bytes, last: int, excused: list[Span], heard: Heard, verdict: Verdict) -> list[str]:
     if heard.last == last and not heard.missing and not heard.forgotten:
         return []
-    gone = (heard.missing | set(range(heard.last + 1, last + 1))).difference(excused)
+    spans = _merged(excused)
+    missing = sorted(n for n in heard.missing if not _within(n, spans))
+    behind = _left_over(heard.last + 1, last, spans)
     # Which ones nobody knows: first of all those that need not arrive and are not listed as missing.
-    forgotten = max(0, heard.forgotten - len({n for n in excused if n < heard.last} - heard.missing))
-    verdict.lost += len(gone) + forgotten
-    if gone:
-        return [f"{_words((sender, to))} {min(gone)} never arrived"]
+    unlisted = sum(len(range(first, min(until + 1, heard.last))) for first, until in spans)
+    forgotten = max(0, heard.forgotten - unlisted + len(heard.missing) - len(missing))
+    verdict.lost += len(missing) + sum(map(len, behind)) + forgotten
+    if missing or behind:
+        return [f"{_words((sender, to))} {missing[0] if missing else behind[0].start} never arrived"]
     return [f"{_words((sender, to))} unknown: {forgotten} never arrived"] if forgotten else []
 
 
-def _denied(sender: bytes, to: bytes, denied: list[int], heard: Heard, verdict: Verdict) -> list[str]:
+def _denied(sender: bytes, to: bytes, denied: list[Span], heard: Heard, verdict: Verdict) -> list[str]:
     if heard.forgotten:
         # What is in no list may have arrived or not.
         return []
-    arrived = [n for n in denied if n <= heard.last and n not in heard.missing]
+    arrived = [n for first, last in denied for n in range(first, min(last, heard.last) + 1) if n not in heard.missing]
     verdict.wrongly_delivered += len(arrived)
     return (
         [f"{_words((sender, to))} {arrived[0]} arrived, though the sender was told that it was not taken"]
         if arrived
         else []
     )
+
+
+def _note(spans: list[Span], n: int) -> None:
+    """Puts a number to the others. Streams that policy refuses are refused as a whole: they must not grow with time."""
+    if spans and spans[-1][1] == n - 1:
+        spans[-1][1] = n
+    else:
+        spans.append([n, n])
+
+
+def _merged(spans: Iterable[Span]) -> list[Span]:
+    """The same numbers, ascending, in as few spans as can be."""
+    merged: list[Span] = []
+    for first, last in sorted(spans):
+        if merged and first <= merged[-1][1] + 1:
+            merged[-1][1] = max(merged[-1][1], last)
+        else:
+            merged.append([first, last])
+    return merged
+
+
+def _within(n: int, merged: list[Span]) -> bool:
+    place = bisect_right(merged, n, key=lambda span: span[0])
+    return place > 0 and n <= merged[place - 1][1]
+
+
+def _left_over(first: int, last: int, merged: list[Span]) -> list[range]:
+    """What these spans leave of the numbers from ``first`` to ``last``."""
+    left: list[range] = []
+    for begin, end in merged:
+        left.append(range(first, min(begin, last + 1)))
+        first = max(first, end + 1)
+    left.append(range(first, last + 1))
+    return [each for each in left if each]
 
 
 def _words(stream: tuple[bytes, bytes]) -> str:

@@ -74,6 +74,21 @@ def test_more_refusals_than_are_kept_one_by_one_are_no_losses(lost: int) -> None
     assert verdict_of(count, [count], excused=refused) == CLEAN | {"lost": lost}
 
 
+def test_what_is_refused_for_hours_takes_no_room() -> None:
+    book = Ledger()
+    book.begun(STREAM).last = 1_000_000
+    for n in range(1, 1_000_001):
+        book.excuse(STREAM, n)
+    assert book.said[STREAM].excused == [[1, 1_000_000]]
+    assert judged([wired(book.page())]).lost == 0
+
+
+@given(st.lists(st.integers(1, 12), unique=True), st.sets(st.integers(1, 12)))
+def test_whatever_is_excused_and_whenever_the_rest_is_due(excused: list[int], arrived: set[int]) -> None:
+    due = set(range(1, 13)) - set(excused) - arrived
+    assert verdict_of(12, sorted(arrived), tuple(excused)) == CLEAN | {"lost": len(due)}
+
+
 @given(st.permutations([1, 2, 3, 4, 5, 6]), st.sets(st.integers(1, 6)), st.lists(st.integers(1, 6), max_size=4))
 def test_counts_are_what_a_plain_model_says(order: list[int], gone: set[int], again: list[int]) -> None:
     arrivals = [n for n in order if n not in gone]
