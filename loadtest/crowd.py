@@ -262,6 +262,7 @@ class Crowd:
             return
         wire.welcomed = True
         wire.came_us = self.now
+        self.ledger.returned(wire.name, self.now)
         self.connections += 1
         if not wire.opened.done():
             wire.opened.set_result(True)
@@ -282,7 +283,7 @@ class Crowd:
         place = cursor(wire.cursor)
         if place:
             user.since[wire.device] = place.decode()
-        self.ledger.interrupted(wire.name)
+        self.ledger.interrupted(wire.name, time.monotonic_ns() // 1000)
         for choice, n, _ in wire.waiting.values():
             # Nobody knows whether it was stored; the recipient may have it or not.
             self.ledger.excuse(choice.stream, n)
@@ -306,7 +307,9 @@ class Crowd:
         if choice.refused:
             self.ledger.accepted_wrongly(choice.stream, n)
             self.ledger.excuse(choice.stream, n)
-        elif choice.ephemeral and not online:
+        elif choice.ephemeral and online:
+            choice.said.mark(n, at)
+        elif choice.ephemeral:
             self.ledger.excuse(choice.stream, n)
         if self.window:
             self.say(wire, self.now)

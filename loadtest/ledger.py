@@ -7,7 +7,7 @@ each judges what it can see alone, and ``judged`` the rest when all are merged.
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
 
 from msgspec import Struct
@@ -15,6 +15,12 @@ from msgspec import Struct
 from loadtest.result import Verdict
 
 EXAMPLES_MAX = 5
+AROUND_US = 10_000_000
+"""Before the end of a recipient's socket, and behind the next welcome: what was sent then may have gone with it."""
+
+MARKS_MAX = 64
+MARK_EVERY_US = 1_000_000
+FOREVER_US = 2**62
 HOLES_MAX = 100_000
 """Numbers still missing, over all streams of a process, that are kept; of more it is known only how many they are."""
 
@@ -44,11 +50,24 @@ class Said(Struct):
         last: the highest number given.
         excused: numbers that need not arrive: refused, failed, or without an answer.
         denied: those of them that must not: the service said that it has certainly not stored them.
+        marks: some of the numbers, each with the µs at which it was said; of ephemeral messages.
+        every_us: how far apart marks are, at least.
     """
 
     last: int = 0
     excused: list[Span] = []
     denied: list[Span] = []
+    marks: list[tuple[int, int]] = []
+    every_us: int = MARK_EVERY_US
+
+    def mark(self, n: int, at_us: int) -> None:
+        """Remembers when this one was said, as far as there is room: the longer the run, the further apart."""
+        marks = self.marks
+        if not marks or at_us >= marks[-1][1] + self.every_us:
+            marks.append((n, at_us))
+            if len(marks) > MARKS_MAX:
+                del marks[1::2]
+                self.every_us *= 2
 
 
 class Ledger:
@@ -60,8 +79,8 @@ class Ledger:
         # Streams that policy must refuse, with how many were accepted, and how many arrived.
         self.accepted: dict[tuple[bytes, bytes], int] = {}
         self.arrived: dict[tuple[bytes, bytes], int] = {}
-        # Devices whose sockets have ended.
-        self.unsure: set[bytes] = set()
+        # For each device whose sockets have ended, the times (µs) from about an end to about the next welcome.
+        self.unsure: dict[bytes, list[Span]] = {}
         self.verdict = Verdict()
         self._holes = 0
 
@@ -142,9 +161,18 @@ class Ledger:
         self.verdict.wrongly_delivered += 1
         self._example(f"{sender.decode(errors='replace')}'s message {n} for somebody else reached {recipient.decode()}")
 
-    def interrupted(self, recipient: bytes) -> None:
-        """A device's socket ended, which an ephemeral message need not survive."""
-        self.unsure.add(recipient)
+    def interrupted(self, recipient: bytes, at_us: int) -> None:
+        """A device's socket ended, which an ephemeral message of about that time need not survive."""
+        times = self.unsure.setdefault(recipient, [])
+        if times and times[-1][1] >= at_us - AROUND_US:
+            times[-1][1] = FOREVER_US
+        else:
+            times.append([at_us - AROUND_US, FOREVER_US])
+
+    def returned(self, recipient: bytes, at_us: int) -> None:
+        """A device was welcomed, the first time or once more."""
+        if times := self.unsure.get(recipient):
+            times[-1][1] = at_us + AROUND_US
 
     def _example(self, text: str) -> None:
         if len(self.verdict.examples) < EXAMPLES_MAX:
@@ -153,11 +181,11 @@ class Ledger:
     def page(self) -> Page:
         """What another process needs to judge."""
         return Page(
-            [(*stream, said.last, said.excused, said.denied) for stream, said in self.said.items()],
+            [(*stream, said.last, said.excused, said.denied, said.marks) for stream, said in self.said.items()],
             [(*stream, heard.last, sorted(heard.missing), heard.forgotten) for stream, heard in self.heard.items()],
             [(*stream, count) for stream, count in self.accepted.items()],
             [(*stream, count) for stream, count in self.arrived.items()],
-            sorted(self.unsure),
+            self.unsure,
             self.verdict,
         )
 
@@ -169,11 +197,11 @@ EPHEMERAL = b"~"
 class Page(Struct, array_like=True):
     """A ledger as it goes over a pipe."""
 
-    said: list[tuple[bytes, bytes, int, list[Span], list[Span]]]
+    said: list[tuple[bytes, bytes, int, list[Span], list[Span], list[tuple[int, int]]]]
     heard: list[tuple[bytes, bytes, int, list[int], int]]
     accepted: list[tuple[bytes, bytes, int]]
     arrived: list[tuple[bytes, bytes, int]]
-    unsure: list[bytes]
+    unsure: dict[bytes, list[Span]]
     verdict: Verdict
 
 
@@ -194,15 +222,15 @@ def judged(pages: Iterable[Page], devices: int = 1) -> Verdict:
     heard = {
         (sender, to): Heard(last, set(gaps), more) for page in pages for sender, to, last, gaps, more in page.heard
     }
-    unsure = {name for page in pages for name in page.unsure}
+    unsure = {name: times for page in pages for name, times in page.unsure.items()}
     found: list[str] = []
     for page in pages:
-        for sender, to, last, excused, denied in page.said:
+        for sender, to, last, excused, denied, marks in page.said:
             for name in (device(to, number) for number in range(devices)):
                 there = heard.get((sender, name), Heard())
                 found += _denied(sender, name, denied, there, verdict)
-                if not (sender.startswith(EPHEMERAL) and name in unsure):
-                    found += _lost(sender, name, last, excused, there, verdict)
+                risked = _risked(unsure.get(name, []), marks, last) if sender.startswith(EPHEMERAL) else []
+                found += _lost(sender, name, last, excused + risked, there, verdict)
     accepted = {(sender, to): count for page in pages for sender, to, count in page.accepted}
     arrived = {(sender, to): count for page in pages for sender, to, count in page.arrived}
     # One message that was accepted and arrived is one fault, and both sides have seen it.
@@ -218,6 +246,17 @@ def judged(pages: Iterable[Page], devices: int = 1) -> Verdict:
     examples = [*found, *(text for page in pages for text in page.verdict.examples)]
     verdict.examples = examples[:EXAMPLES_MAX]
     return verdict
+
+
+def _risked(unsure: list[Span], marks: list[tuple[int, int]], last: int) -> list[Span]:
+    """The numbers that were said in these times, or so near to them that nobody knows."""
+    risked: list[Span] = []
+    for begin_us, end_us in unsure:
+        before = bisect_left(marks, begin_us, key=lambda mark: mark[1])
+        behind = bisect_right(marks, end_us, key=lambda mark: mark[1])
+        until = marks[behind][0] - 1 if behind < len(marks) else last
+        risked.append([marks[before - 1][0] + 1 if before else 1, until])
+    return risked
 
 
 def _lost(sender: bytes, to: bytes, last: int, excused: list[Span], heard: Heard, verdict: Verdict) -> list[str]:

@@ -13,9 +13,10 @@ import orjson
 import pytest
 from websockets.asyncio.server import ServerConnection, serve
 
+from loadtest import ledger
 from loadtest.crowd import Crowd
 from loadtest.dialect import GatewayDialect
-from loadtest.ledger import judged
+from loadtest.ledger import Said, judged
 from loadtest.plan import Plan
 from loadtest.pulse import Pulse
 from loadtest.result import Verdict
@@ -227,6 +228,24 @@ async def test_a_socket_that_ends_excuses_what_had_no_answer_and_the_stream_goes
         assert user.since[0].startswith("c")
         assert await crowd.open(user)
         assert (await talked(crowd, crowd.said + 100)).faults == 0
+
+
+async def test_one_reconnect_does_not_excuse_whatever_ephemeral_is_lost_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ledger, "AROUND_US", 1_000)
+    monkeypatch.setattr(Said, "mark", lambda said, n, at: said.marks.append((n, at)))
+    lost = False
+    async with crowd_at(Scenario(users=6, ephemeral_share=1.0), lambda _, push: [] if lost else [push]) as (crowd, at):
+        assert (await talked(crowd)).faults == 0
+        for user in crowd.users.values():
+            await at.users[user.name].close(1001)
+            await eventually(lambda user=user: not user.online)  # type: ignore[misc]
+            assert await crowd.open(user)
+        assert (await talked(crowd, crowd.said + 100)).faults == 0
+        await asyncio.sleep(0.01)
+        heard, lost = crowd.heard, True
+        verdict = await talked(crowd, crowd.said + 100)
+        assert crowd.heard == heard
+        assert verdict.lost >= 100
 
 
 async def test_the_open_loop_keeps_its_rate_and_counts_from_the_intended_time() -> None:

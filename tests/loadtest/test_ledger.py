@@ -1,12 +1,14 @@
 """The ledger finds each kind of fault, and finds none where there is none."""
 
+from collections.abc import Iterable
+
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from loadtest import ledger
-from loadtest.ledger import HOLES_MAX, Ledger, Page, judged
+from loadtest.ledger import HOLES_MAX, MARKS_MAX, Ledger, Page, judged
 
 TO = b"b"
 STREAM = (b"a:b", TO)
@@ -111,13 +113,59 @@ def test_each_device_gets_everything() -> None:
     assert judged([book.page()], devices=2).counts() == CLEAN | {"lost": 1}
 
 
+EPHEMERAL = (b"~a:b", TO)
+S = 1_000_000
+
+
+def ephemeral(lost: Iterable[int], ends: Iterable[tuple[int, int]] = (), count: int = 100) -> int:
+    """How many are lost of messages that are said one a second, if the recipient's sockets end at these seconds."""
+    sender, recipient = Ledger(), Ledger()
+    said = sender.begun(EPHEMERAL)
+    for n in range(1, count + 1):
+        said.last = n
+        said.mark(n, n * S)
+        if n not in lost:
+            recipient.delivered((b"~a:b", DEVICE), n)
+    for ended_s, back_s in ends:
+        recipient.interrupted(DEVICE, ended_s * S)
+        recipient.returned(DEVICE, back_s * S)
+    return judged([wired(sender.page()), wired(recipient.page())]).lost
+
+
 def test_an_ephemeral_message_need_not_survive_its_recipients_socket() -> None:
+    assert ephemeral({50}) == 1
+    assert ephemeral({50}, [(52, 53)]) == 0
+    assert ephemeral({50}, [(47, 48)]) == 0
+    assert ephemeral(range(45, 101), [(45, 100)]) == 0
+
+
+def test_one_reconnect_excuses_nothing_that_was_sent_long_before_or_after() -> None:
+    assert ephemeral({50}, [(20, 25), (80, 81)]) == 1
+    assert ephemeral({10}, [(50, 51)]) == 1
+    # From a second on nothing arrives any more.
+    assert ephemeral(range(50, 101), [(50, 51)], count=60) == 0
+    # Times are known to two seconds by then.
+    assert ephemeral(range(50, 101), [(50, 51)]) in (38, 39)
+
+
+def test_who_does_not_come_back_is_asked_for_nothing_more() -> None:
     book = Ledger()
-    book.begun((b"~a:b", TO)).last = 2
-    book.delivered((b"~a:b", DEVICE), 1)
-    assert judged([book.page()]).lost == 1
-    book.interrupted(DEVICE)
+    book.begun(EPHEMERAL).last = 1
+    book.interrupted(DEVICE, S)
     assert judged([wired(book.page())]).lost == 0
+
+
+def test_a_long_run_takes_no_more_room_for_times() -> None:
+    book = Ledger()
+    said = book.begun(EPHEMERAL)
+    for n in range(1, 4 * 3600):
+        said.mark(n, n * S)
+        if n % 2:
+            book.interrupted(DEVICE, n * S)
+            book.returned(DEVICE, n * S + S)
+    assert len(said.marks) <= MARKS_MAX
+    assert said.marks == [(n, n * S) for n, _ in said.marks]
+    assert len(book.unsure[DEVICE]) == 1
 
 
 def test_a_message_that_policy_must_refuse_counts_once_though_both_sides_see_it() -> None:
