@@ -346,8 +346,13 @@ class Crowd:
                 return
         if n == heard.last + 1:
             heard.last = n
-        elif wire.repeating and at < wire.came_us and n <= heard.last and n not in heard.missing:
-            self.count("repeated")
+        elif wire.repeated is not None and at < wire.came_us and n <= heard.last and n not in heard.missing:
+            # In their order, so one number tells which of a stream have been repeated.
+            if n > wire.repeated.get(stream, 0):
+                wire.repeated[stream] = n
+                self.count("repeated")
+            else:
+                self.ledger.out_of_line((stream, wire.name), heard, n)
             return
         elif not self.ledger.out_of_line((stream, wire.name), heard, n):
             return

@@ -106,7 +106,7 @@ class GatewayDialect:
 
     def _from(self, wire: Wire, place: str) -> None:
         """The inbox goes on in another epoch: what was not acked comes again, which is promised and no fault."""
-        wire.repeating = True
+        wire.repeated = {}
         wire.came_us = wire.crowd.now
         wire.user.since[wire.device], wire.cursor = place, b""
 

@@ -26,7 +26,8 @@ class Wire(asyncio.Protocol):
         waiting: what was said and has no answer yet, by the message's number; the crowd's.
         heard: streams of messages that arrive here; the crowd's.
         came_us: when it was welcomed, or put into another epoch: what was sent before that is replayed here.
-        repeating: whether the service said that it sends again what was not acked.
+        repeated: of each stream the last number that came again, since the service said that it sends again what was
+            not acked; None = it did not say so.
         cursor: the last push that carries a place in the inbox; the dialect's.
     """
 
@@ -48,7 +49,7 @@ class Wire(asyncio.Protocol):
         "listed",
         "name",
         "opened",
-        "repeating",
+        "repeated",
         "transport",
         "unacked",
         "user",
@@ -62,7 +63,7 @@ class Wire(asyncio.Protocol):
         self.opened: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self.welcomed = False
         self.came_us = 0
-        self.repeating = False
+        self.repeated: dict[bytes, int] | None = None
         self.name = b""
         self.waiting: dict[int, tuple[Choice, int, int]] = {}
         self.heard: dict[bytes, Heard] = {}

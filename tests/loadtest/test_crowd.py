@@ -248,6 +248,31 @@ async def test_one_reconnect_does_not_excuse_whatever_ephemeral_is_lost_later(mo
         assert verdict.lost >= 100
 
 
+async def test_a_new_epoch_lets_each_message_come_once_more_and_not_twice() -> None:
+    sent: list[dict[str, object]] = []
+
+    def kept(number: int, push: dict[str, object]) -> list[dict[str, object]]:
+        sent.append(push)
+        return [push]
+
+    async def again(server: Server, crowd: Crowd, times: int) -> None:
+        before = crowd.counts.get("repeated", 0) + crowd.ledger.verdict.duplicated
+        for push in sent * times:
+            await say(server.users[str(push["to"])], push)
+        came = before + times * len(sent)
+        await eventually(lambda: crowd.counts.get("repeated", 0) + crowd.ledger.verdict.duplicated == came)
+
+    async with crowd_at(CHAT, kept) as (crowd, server):
+        assert (await talked(crowd)).faults == 0
+        for epoch in (1, 2):
+            for socket in server.users.values():
+                await say(socket, {"type": "resync", "cursor": f"e{epoch}-0"})
+            await again(server, crowd, 1)
+            assert (crowd.counts["repeated"], crowd.ledger.verdict.duplicated) == (epoch * len(sent), 0)
+        await again(server, crowd, 2)
+        assert crowd.ledger.verdict.duplicated == 2 * len(sent)
+
+
 async def test_the_open_loop_keeps_its_rate_and_counts_from_the_intended_time() -> None:
     async with crowd_at(CHAT) as (crowd, _):
         pulse = Pulse(crowd)
