@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+from gateway.client.backoff import status_comes_again
 from gateway.config import Credentials
 from gateway.protocol import codes
 from loadtest.calling import CallFault, Calls
@@ -59,12 +60,18 @@ class DroppingCrowd(VisitingCrowd):
 
     def ended(self, user: User, code: int | None, reason: bytes) -> None:
         super().ended(user, code, reason)
-        if code is not None and self._barred.get(user.index) == -code:
+        barred = self._barred.get(user.index)
+        if barred is not None and code == -barred:
             # No refusal that anybody complains of: each of the user's devices has one.
-            self.count(f"login_refused_{-code}", -1)
-            if not self.counts[f"login_refused_{-code}"]:
-                del self.counts[f"login_refused_{-code}"]
+            self.count(f"login_refused_{barred}", -1)
+            if not self.counts[f"login_refused_{barred}"]:
+                del self.counts[f"login_refused_{barred}"]
             self._kept_out.add(user.index)
+        elif barred is not None and code is not None and code < 0 and not status_comes_again(-code):
+            self.failed(f"{user.name} was refused with {-code}, not {barred}: {reason.decode(errors='replace')[:80]}")
+        elif barred is not None:
+            # A gateway that is away or has no room does not say whether the user may come.
+            self.count(f"unforeseen_{abs(code) if code else 'none'}")
         ending = self._ending.get(user.index)
         if ending is not None and not ending.done() and not any(user.wires):
             ending.set_result((code, time.monotonic_ns() // 1000))

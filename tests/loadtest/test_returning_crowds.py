@@ -32,12 +32,14 @@ class Server:
     Attributes:
         closes: the close code of each kind of drop; None = the socket stays open.
         bars: whether who is banned, or whose token was voided, is refused.
+        statuses: how they are.
         copies: how often each change of presence is pushed.
     """
 
     def __init__(self) -> None:
         self.closes: dict[str, int | None] = dict(CLOSES)
         self.bars = True
+        self.statuses = {"ban": HTTPStatus.FORBIDDEN, "expire": HTTPStatus.UNAUTHORIZED}
         self.copies = 1
         self.users: dict[str, ServerConnection] = {}
         self.banned: set[str] = set()
@@ -49,9 +51,9 @@ class Server:
     def judge(self, socket: ServerConnection, request: Request) -> Response | None:
         """Before the upgrade."""
         if self.bars and _user(request) in self.banned:
-            return socket.respond(HTTPStatus.FORBIDDEN, "{}")
+            return socket.respond(self.statuses["ban"], "{}")
         if self.bars and request.headers["Authorization"] in self.voided:
-            return socket.respond(HTTPStatus.UNAUTHORIZED, "{}")
+            return socket.respond(self.statuses["expire"], "{}")
         return None
 
     async def talk(self, socket: ServerConnection) -> None:
@@ -199,6 +201,20 @@ async def test_who_comes_in_again_is_found(kind: Drop) -> None:
     async with crowd_at(server) as (crowd, api):
         await _drops(crowd, api, kind)
         assert f"came in again after the {kind}" in crowd.failures[0]
+
+
+@pytest.mark.parametrize("kind", ["ban", "expire"])
+async def test_who_is_refused_for_another_reason_is_found(kind: Drop) -> None:
+    server = Server()
+    server.statuses = {"ban": HTTPStatus.IM_A_TEAPOT, "expire": HTTPStatus.IM_A_TEAPOT}
+    async with crowd_at(server) as (crowd, api):
+        await _drops(crowd, api, kind)
+        assert f"was refused with 418, not {dropping.REFUSED[kind]}" in crowd.failures[0]
+        failures = len(crowd.failures)
+        server.statuses = dict.fromkeys(server.statuses, HTTPStatus.SERVICE_UNAVAILABLE)
+        await _drops(crowd, api, kind)
+        assert len(crowd.failures) == failures
+        assert _unforeseen(crowd)["unforeseen_503"] >= 2
 
 
 async def test_an_admins_call_that_fails_is_told() -> None:
