@@ -30,6 +30,10 @@ UNDER_WAY_MAX = 200
 CLOSES: dict[Drop, codes.CloseCode] = {"kick": codes.KICKED, "ban": codes.BANNED, "expire": codes.EXPIRED_TOKEN}
 """What the client must be told. A socket whose buffer is not empty is cut without a word, which is right as well."""
 
+ABRUPT_MAX = 0.1
+ABRUPT_FROM = 10
+"""Of how many drops more than that share may not be so: buffers are empty as a rule."""
+
 REFUSED: dict[Drop, int] = {"ban": 403, "expire": 401}
 """How who comes again too early must be refused."""
 
@@ -105,6 +109,9 @@ class DroppingCrowd(VisitingCrowd):
             for task in drops:
                 task.cancel()
             calls.close()
+        dropped, abrupt = (self.counts.get(name, 0) for name in ("drops", "drops_abrupt"))
+        if dropped >= ABRUPT_FROM and abrupt > ABRUPT_MAX * dropped:
+            self.failed(f"{abrupt:,} of {dropped:,} drops ended without a close frame")
         return {}
 
     def _victim(self) -> User | None:

@@ -33,6 +33,7 @@ class Server:
         closes: the close code of each kind of drop; None = the socket stays open.
         bars: whether who is banned, or whose token was voided, is refused.
         statuses: how they are.
+        abrupt: how many of the next drops are made without a close frame.
         copies: how often each change of presence is pushed.
     """
 
@@ -40,6 +41,7 @@ class Server:
         self.closes: dict[str, int | None] = dict(CLOSES)
         self.bars = True
         self.statuses = {"ban": HTTPStatus.FORBIDDEN, "expire": HTTPStatus.UNAUTHORIZED}
+        self.abrupt = 0
         self.copies = 1
         self.users: dict[str, ServerConnection] = {}
         self.banned: set[str] = set()
@@ -106,7 +108,10 @@ class Server:
         if kind == "expire":
             self.voided.add(self.tokens[user])
         code = self.closes.get(kind)
-        if code is not None and user in self.users:
+        if code is not None and self.abrupt:
+            self.abrupt -= 1
+            self.users[user].transport.abort()
+        elif code is not None and user in self.users:
             await self.users[user].close(code, '{"code":1,"reason":"out"}')
 
 
@@ -184,6 +189,16 @@ async def test_a_socket_that_stays_open_is_found(monkeypatch: pytest.MonkeyPatch
         await _drops(crowd, api, "kick")
         assert "still connected" in crowd.failures[0]
         assert crowd.counts.get("drops", 0) == 0
+
+
+@pytest.mark.parametrize(("abrupt", "found"), [(1, False), (2, True)])
+async def test_more_drops_than_a_few_without_a_close_frame_are_found(abrupt: int, found: bool) -> None:
+    server = Server()
+    server.abrupt = abrupt
+    async with crowd_at(server, users=10) as (crowd, api):
+        await crowd.do({"do": "drops", "per_s": 100, "seconds": 0.1, "kinds": ["kick"], "api": api})
+        assert (crowd.counts["drops"], crowd.counts["drops_abrupt"]) == (10, abrupt)
+        assert crowd.failures == [f"{abrupt} of 10 drops ended without a close frame"] * found
 
 
 async def test_a_wrong_close_code_is_found() -> None:
