@@ -364,6 +364,10 @@ class Crowd:
         if self.scenario.ack_every:
             self._ack(wire)
 
+    def misnamed(self, wire: Wire, stream: bytes, n: int) -> None:
+        """A message that has arrived is said to be somebody else's than it is."""
+        self.ledger.misnamed((stream, wire.name), n)
+
     def _ack(self, wire: Wire) -> None:
         wire.unacked += 1
         if wire.unacked >= self.scenario.ack_every:

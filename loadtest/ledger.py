@@ -161,6 +161,11 @@ class Ledger:
         self.verdict.wrongly_delivered += 1
         self._example(f"{sender.decode(errors='replace')}'s message {n} for somebody else reached {recipient.decode()}")
 
+    def misnamed(self, stream: tuple[bytes, bytes], n: int) -> None:
+        """A message arrived under another sender's name."""
+        self.verdict.wrongly_delivered += 1
+        self._example(f"{_words(stream)} {n} arrived under another sender's name")
+
     def interrupted(self, recipient: bytes, at_us: int) -> None:
         """A device's socket ended, which an ephemeral message of about that time need not survive."""
         times = self.unsure.setdefault(recipient, [])

@@ -17,6 +17,11 @@ def stream(sender: bytes, recipient: bytes, *, ephemeral: bool = False) -> bytes
     return b"%b%b:%b" % (EPHEMERAL if ephemeral else b"", sender, recipient)
 
 
+def sender(name: bytes) -> bytes:
+    """Who writes a stream of that name."""
+    return name.removeprefix(EPHEMERAL).partition(b":")[0]
+
+
 def body(name: bytes, n: bytes, at: bytes, size: int) -> bytes:
     """A body of ``size`` bytes, or of as many as it needs."""
     bare = b'{"n":%b,"s":"%b","at":%b,"p":""}' % (n.rjust(10), name, at.rjust(14))

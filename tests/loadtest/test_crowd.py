@@ -160,8 +160,9 @@ def astray(number: int, push: dict[str, object]) -> list[dict[str, object]]:
         (lambda number, push: [push, push] if number == 50 else [push], "duplicated"),
         (swapping, "reordered"),
         (astray, "wrongly_delivered"),
+        (lambda number, push: [push | {"from": f"{push['from']}0"}] if number == 50 else [push], "wrongly_delivered"),
     ],
-    ids=["lost", "duplicated", "reordered", "astray"],
+    ids=["lost", "duplicated", "reordered", "astray", "misnamed"],
 )
 async def test_a_wrong_delivery_is_found_and_named(trick: Trick, fault: str) -> None:
     async with crowd_at(CHAT, trick) as (crowd, _):
