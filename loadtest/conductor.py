@@ -256,10 +256,8 @@ def _complaints(stage: Stage, tally: Tally, counts: dict[str, int]) -> list[str]
     found = list(dict.fromkeys(tally.failures))[:told]
     if (more := counts.get("failures", 0) - len(found)) > 0 and len(found) == told:
         found.append(f"and {more:,} more")
-    errors = {name: count for name, count in counts.items() if name.startswith("error_")}
-    if errors and not stage.errors_expected:
-        kinds = ", ".join(f"{name.removeprefix('error_')}: {count:,}" for name, count in sorted(errors.items()))
-        found.append(f"sends failed for other reasons than policy, by code: {kinds}")
+    if errors := _unexcused(stage, counts, "error_"):
+        found.append(f"sends failed for other reasons than policy, by code: {errors}")
     if ends := _unexcused(stage, counts, "unforeseen_"):
         found.append(f"connections ended, though nothing that the run does explains it, by code: {ends}")
     return found

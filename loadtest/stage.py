@@ -45,7 +45,6 @@ class Stage:
         busiest_share: the same of the busiest of its processes.
         verdict: None = the ledgers were not laid side by side.
         excused: counts of what the act's own breaks have caused, by name; what is beyond them is a failure.
-        errors_expected: whether sends may fail for other reasons than policy: the act has broken something.
     """
 
     def __init__(
@@ -60,7 +59,7 @@ class Stage:
         self.verdict: Verdict | None = None
         self.measured_from_s = self.measured_to_s = 0.0
         self.excused: dict[str, int] = {}
-        self.errors_expected = self.broken_off = False
+        self.broken_off = False
         self.service_share = self.busiest_share = 0.0
         self._team, self._tally, self._sampler, self._screen = team, tally, sampler, screen
         self._calls = Calls(target)

@@ -80,8 +80,6 @@ async def broken(stage: Stage, breaker: Breaker, kind: Break, seconds: float) ->
     stage.mark(kind)
     stage.phase(kind)
     async with _excused(stage):
-        # What is on its way when a gateway goes has no answer; the errors of that moment are no fault.
-        stage.errors_expected = True
         await breaker.perform(kind)
         came = await until(stage, "back", f"not everybody came back after the {kind}")
         if came:
@@ -91,7 +89,7 @@ async def broken(stage: Stage, breaker: Breaker, kind: Break, seconds: float) ->
 
 @asynccontextmanager
 async def _excused(stage: Stage) -> AsyncIterator[None]:
-    """Whatever is counted meanwhile comes of a break; what was before is judged all the same."""
+    """Users cut off and sends that fail meanwhile come of a break; those before it and behind it are judged."""
     await stage.all({"do": "look"})
     before = stage.counts
     try:
