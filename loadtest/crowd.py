@@ -426,7 +426,7 @@ class Crowd:
             choices = wire.user.choices = itertools.cycle(self._choices(wire.user))
         choice = next(choices)
         n = choice.said.last = choice.said.last + 1
-        number = wire.last_id = wire.last_id + 1
+        number = wire.last_id = wire.last_id + 1 if wire.last_id < stamp.LAST_ID else stamp.FIRST_ID
         wire.waiting[number] = (choice, n, at)
         self.said += 1
         wire.frame(choice.template % (number, n, at))

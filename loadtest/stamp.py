@@ -9,6 +9,9 @@ from __future__ import annotations
 
 from loadtest.ledger import EPHEMERAL
 
+FIRST_ID, LAST_ID = 10_000_001, 99_999_999
+"""A message's number on its socket, which a frame has eight digits for; after the last one comes the first again."""
+
 _N, _AT, _ID = b"2222222222", b"33333333333333", b"11111111"
 
 

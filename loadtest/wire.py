@@ -8,6 +8,8 @@ import struct
 import time
 from typing import TYPE_CHECKING, cast
 
+from loadtest import stamp
+
 if TYPE_CHECKING:
     from loadtest.crowd import Choice, Crowd, User
     from loadtest.dialect import Dialect
@@ -70,7 +72,7 @@ class Wire(asyncio.Protocol):
         self.cursor = b""
         self.unacked = 0
         self.listed = True
-        self.last_id = 10_000_000
+        self.last_id = stamp.LAST_ID
         self.kept: object = None  # of the dialect, where it needs a state
         self.close_code: int | None = None
         self.close_reason = b""

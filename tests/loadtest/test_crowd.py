@@ -13,7 +13,7 @@ import orjson
 import pytest
 from websockets.asyncio.server import ServerConnection, serve
 
-from loadtest import ledger
+from loadtest import ledger, stamp
 from loadtest.crowd import Crowd
 from loadtest.dialect import GatewayDialect
 from loadtest.ledger import Said, judged
@@ -247,6 +247,18 @@ async def test_one_reconnect_does_not_excuse_whatever_ephemeral_is_lost_later(mo
         verdict = await talked(crowd, crowd.said + 100)
         assert crowd.heard == heard
         assert verdict.lost >= 100
+
+
+async def test_numbers_of_a_socket_begin_anew_before_a_frame_has_no_room_for_them() -> None:
+    async with crowd_at(CHAT) as (crowd, _):
+        for user in crowd.users.values():
+            wire = user.wires[0]
+            assert wire is not None
+            wire.last_id = stamp.LAST_ID - 3
+        assert (await talked(crowd)).faults == 0
+        assert crowd.heard >= 200
+        assert crowd.connections == 6
+        assert crowd.failures == []
 
 
 async def test_a_new_epoch_lets_each_message_come_once_more_and_not_twice() -> None:
