@@ -160,7 +160,7 @@ def _ending() -> Iterator[Callable[[], None]]:
     Yields:
         What says that the load is over: from then on they change nothing, as the rest ends by itself in a short time.
     """
-    from loadtest.conductor import ENDING
+    from loadtest.generator import ENDING
 
     # Under nohup a run outlives its terminal.
     before = {each: kept for each in ENDING if (kept := signal.getsignal(each)) is not signal.SIG_IGN}
