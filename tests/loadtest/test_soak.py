@@ -2,8 +2,12 @@
 
 import random
 
-from loadtest.acts.soak import grown
+import pytest
+
+from loadtest.acts.soak import Soak, grown
 from loadtest.result import Sample
+from loadtest.scenario import Scenario
+from tests.loadtest.staged import Staged
 
 MB = 1_000_000
 
@@ -57,3 +61,13 @@ def test_a_short_run_is_told_of_and_not_judged() -> None:
 
 def test_unknown_processes_say_nothing() -> None:
     assert grown([Sample(t=float(t)) for t in range(1000)]) == ({}, [])
+
+
+@pytest.mark.parametrize(("bytes_per_s", "failures"), [(0, 0), (100_000, 1)])
+async def test_the_act_fails_by_a_leak(bytes_per_s: float, failures: int) -> None:
+    stage = Staged(Scenario(act="soak", seconds=0, warm_s=0))
+    stage.team.said |= {"open": [{"came": 9, "of": 9}], "watching": [{"so": True}], "back": [{"so": True}]}
+    stage.tally.series += series(3600, bytes_per_s)
+    await Soak().run(stage)
+    assert len(stage.failures) == failures
+    assert stage.rates["gateway_growth_bytes"] == pytest.approx(bytes_per_s, abs=500)
