@@ -224,7 +224,9 @@ def _kept(line: Line, runs: Sequence[Figures]) -> bool:
 def _table(line: Line, runs: Sequence[Figures]) -> str:
     rows = ["| figure | measured | limit | reached |", "| --- | ---: | ---: | --- |"]
     for goal in line.goals:
-        values = [run[goal.figure] for run in runs]
+        # Files of before may lack what was added since.
+        if not (values := [run[goal.figure] for run in runs if goal.figure in run]):
+            continue
         middle = median(values)
         shown = _shown(goal, middle)
         if len(values) > 1:

@@ -122,11 +122,11 @@ def run(
         raise ScenarioFault(faults)
     given = Credentials(app_key, app_secret) if app_key and app_secret else None
     with (
-        _ending() as over,
+        _ending() as on_signal,
         _target(plan, url, api, data_dir, given, start, peer, i_own_this_target, pin) as target,
     ):
         needs.check(plan, target)
-        result = _conducted(plan, target, over, pin=pin, plain=plain)
+        result = _conducted(plan, target, lambda: on_signal(lambda *_: _kill(target)), pin=pin, plain=plain)
         result.loaded = loaded.words(url, data_dir, start, peer)
         # Before the target is stopped, which takes a while: whatever happens meanwhile, the result is there.
         unwritten = _left(result, json, html)
@@ -151,27 +151,31 @@ def _left(result: Result, json: Path | None, html: Path | None) -> list[str]:
     return unwritten
 
 
+_Handler = Callable[..., object] | signal.Handlers
+
+
 @contextlib.contextmanager
-def _ending() -> Iterator[Callable[[], None]]:
+def _ending() -> Iterator[Callable[[_Handler], None]]:
     """Whatever signal ends a run, what was started for it is stopped.
 
-    Before the load each of them counts as Ctrl-C; under load they are the conductor's.
+    Before the load each of them counts as Ctrl-C; under load they are the conductor's. After it the files are written
+    all the same, and whoever is impatient ends what was started and may stand still.
 
     Yields:
-        What says that the load is over: from then on they change nothing, as the rest ends by itself in a short time.
+        What sets the handler of them all.
     """
     from loadtest.generator import ENDING
 
     # Under nohup a run outlives its terminal.
     before = {each: kept for each in ENDING if (kept := signal.getsignal(each)) is not signal.SIG_IGN}
 
-    def handle(handler: Callable[..., object] | signal.Handlers) -> None:
+    def handle(handler: _Handler) -> None:
         for each in before:
             signal.signal(each, handler)
 
     handle(signal.default_int_handler)
     try:
-        yield lambda: handle(signal.SIG_IGN)
+        yield handle
     finally:
         for each, kept in before.items():
             signal.signal(each, kept)
@@ -207,21 +211,11 @@ def _target(
 @contextlib.contextmanager
 def _impatiently(starting: AbstractContextManager[Target]) -> Iterator[Target]:
     """The same, but Ctrl-C ends at once a gateway that is to stop: it may stand still."""
-    target: Target | None = None
-    over = False
-    try:
-        with starting as target:
-            try:
-                yield target
-            except KeyboardInterrupt:
-                _kill(target)
-                raise
-            over = True
-    except KeyboardInterrupt:
-        if target is not None:
+    with starting as target:
+        try:
+            yield target
+        except KeyboardInterrupt:
             _kill(target)
-        # The run has its result.
-        if not over:
             raise
 
 

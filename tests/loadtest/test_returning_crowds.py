@@ -195,10 +195,12 @@ async def test_a_socket_that_stays_open_is_found(monkeypatch: pytest.MonkeyPatch
 async def test_more_drops_than_a_few_without_a_close_frame_are_found(abrupt: int, found: bool) -> None:
     server = Server()
     server.abrupt = abrupt
-    async with crowd_at(server, users=10) as (crowd, api):
-        await crowd.do({"do": "drops", "per_s": 100, "seconds": 0.1, "kinds": ["kick"], "api": api})
-        assert (crowd.counts["drops"], crowd.counts["drops_abrupt"]) == (10, abrupt)
-        assert crowd.failures == [f"{abrupt} of 10 drops ended without a close frame"] * found
+    async with crowd_at(server, users=20) as (crowd, api):
+        await crowd.do({"do": "drops", "per_s": 150, "seconds": 0.1, "kinds": ["kick"], "api": api})
+        drops = crowd.counts["drops"]
+        assert 10 <= drops < 20
+        assert crowd.counts["drops_abrupt"] == abrupt
+        assert crowd.failures == [f"{abrupt} of {drops} drops ended without a close frame"] * found
 
 
 async def test_a_wrong_close_code_is_found() -> None:

@@ -126,19 +126,21 @@ async def test_idle_cpu_is_of_the_time_in_which_nobody_writes(monkeypatch: pytes
 
 async def test_users_who_are_not_let_in_fail_the_run() -> None:
     stage = Staged()
-    stage.team.said["open"] = [{"came": 40, "of": 50}, {"came": 50, "of": 50}]
+    stage.team.said["open"] = [{"came": 40, "of": 50, "refusals": {}}, {"came": 50, "of": 50, "refusals": {}}]
     stage.tally.take(0, snapshot(counts={"login_refused_401": 10}))
     await stage.connect()
-    assert stage.failures == ["10 of 100 users were not let in: login refused 401 10"]
+    assert stage.failures == [
+        "10 of 100 users were not let in: login refused 401: 10; are --app-key and --app-secret those of the target?"
+    ]
     stage = Staged()
-    stage.team.said["open"] = [{"came": 50, "of": 50}]
+    stage.team.said["open"] = [{"came": 50, "of": 50, "refusals": {}}]
     await stage.connect()
     assert stage.failures == []
 
 
 async def test_blocklists_that_are_not_answered_for_fail_the_run() -> None:
     stage = Staged(Scenario(refused_share=0.1))
-    stage.team.said |= {"open": [{"came": 9, "of": 9}], "lists": [{"listed": 7, "of": 9}]}
+    stage.team.said |= {"open": [{"came": 9, "of": 9, "refusals": {}}], "lists": [{"listed": 7, "of": 9}]}
     await stage.connect()
     assert stage.failures == ["2 of 9 blocklists were not answered for"]
 
@@ -154,7 +156,7 @@ async def test_what_settles_is_judged_by_all_ledgers() -> None:
     stage = Staged()
     stage.tally.take(0, snapshot(connections=2, heard=5))
     kept = Verdict(wrongly_refused=1)
-    stage.team.kept = [Page(said=[], heard=[], accepted=[], arrived=[], unsure=[], verdict=kept) for _ in range(2)]
+    stage.team.kept = [Page(said=[], heard=[], accepted=[], arrived=[], unsure={}, verdict=kept) for _ in range(2)]
     await stage.settle()
     assert stage.failures == []
     assert stage.verdict.wrongly_refused == 2
