@@ -20,7 +20,7 @@ from gateway.protocol.codes import Code
 from loadtest import ledger, stamp, users
 from loadtest.dialect import POLICY, Dialect, cursor
 from loadtest.histogram import AFTER, UNDER_LOAD, Histogram
-from loadtest.ledger import Heard, Ledger, Said
+from loadtest.ledger import Heard, Ledger, Page, Said
 from loadtest.plan import Plan
 from loadtest.wire import Wire, frame
 
@@ -284,9 +284,7 @@ class Crowd:
         if place:
             user.since[wire.device] = place.decode()
         self.ledger.interrupted(wire.name, time.monotonic_ns() // 1000)
-        for choice, n, _ in wire.waiting.values():
-            # Nobody knows whether it was stored; the recipient may have it or not.
-            self.ledger.excuse(choice.stream, n)
+        self._unknown(wire)
         self.count("unanswered", len(wire.waiting))
         wire.waiting.clear()
         if wire.close_code is not None and wire.close_code < 0:
@@ -445,6 +443,19 @@ class Crowd:
                 pair = (stream, name.encode())
                 made[key] = Choice(pair, stamp.template(frame(payload)), self.ledger.begun(pair), refused, ephemeral)
         return [made[key] for key in cycle]
+
+    def page(self) -> Page:
+        """The ledger, to be judged: what has no answer now is unknown, and need not arrive."""
+        for user in self.users.values():
+            for wire in user.wires:
+                if wire is not None:
+                    self._unknown(wire)
+        return self.ledger.page()
+
+    def _unknown(self, wire: Wire) -> None:
+        """Nobody knows whether what waits was stored; the recipient may have it or not."""
+        for choice, n, _ in wire.waiting.values():
+            self.ledger.excuse(choice.stream, n)
 
     def waiting(self) -> int:
         """Messages without an answer yet."""

@@ -117,7 +117,7 @@ class Generator:
         try:
             page, said = None, {}
             if order["do"] == "page":
-                page = self.crowd.ledger.page()
+                page = self.crowd.page()
             else:
                 said = await self._do(order)
             self.tell(Answer(answer=number, said=said, page=page, snapshot=self.snapshot()))

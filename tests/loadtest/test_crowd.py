@@ -35,6 +35,7 @@ class Server:
         self.users: dict[str, ServerConnection] = {}
         self.blocks: set[tuple[str, str]] = set()
         self.url = ""
+        self.frozen = False
         self._trick, self._refuses = trick, refuses
         self._numbers = itertools.count(1)
 
@@ -54,6 +55,8 @@ class Server:
                 await self._relay(socket, user, command)
 
     async def _relay(self, socket: ServerConnection, user: str, command: dict[str, object]) -> None:
+        if self.frozen:
+            return
         number, to = next(self._numbers), str(command["to"])
         code = self._refuses(number) or (405 if (to, user) in self.blocks else None)
         if code:
@@ -284,6 +287,18 @@ async def test_a_new_epoch_lets_each_message_come_once_more_and_not_twice() -> N
             assert (crowd.counts["repeated"], crowd.ledger.verdict.duplicated) == (epoch * len(sent), 0)
         await again(server, crowd, 2)
         assert crowd.ledger.verdict.duplicated == 2 * len(sent)
+
+
+async def test_what_has_no_answer_in_the_end_is_unknown_and_not_lost() -> None:
+    async with crowd_at(CHAT) as (crowd, server):
+        await talked(crowd)
+        server.frozen = True
+        crowd.window = 2
+        for user in crowd.users.values():
+            crowd.begin(user)
+        await eventually(lambda: crowd.waiting() == 2 * CHAT.users)
+        # Asked for again: whoever judges may look before all is over.
+        assert [judged([crowd.page()]).faults for _ in range(2)] == [0, 0]
 
 
 async def test_the_open_loop_keeps_its_rate_and_counts_from_the_intended_time() -> None:
