@@ -213,7 +213,9 @@ def _preface(found: Found) -> str:
 
 def _runs(found: Found) -> str:
     numbers = sorted({len(line.runs) + len(line.faults) for line in found.lines}) or [found.runs]
-    return f"{numbers[0]} runs" if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]} runs"
+    if len(numbers) > 1:
+        return f"{numbers[0]} to {numbers[-1]} runs"
+    return f"{numbers[0]} run{'s' * (numbers[0] > 1)}"
 
 
 def _kept(line: Line, runs: Sequence[Figures]) -> bool:
