@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -35,6 +37,21 @@ def start(*arguments: str, prepare: Callable[[], None] | None = None, **env: str
         preexec_fn=prepare,
         start_new_session=True,
     )
+
+
+def heard(process: subprocess.Popen[str], words: str, deadline_s: float = DEADLINE_S) -> None:
+    """Returns when it has said so."""
+    assert process.stdout is not None
+    # Reading blocks: what stays silent is ended.
+    silence = threading.Timer(deadline_s, os.killpg, (process.pid, signal.SIGKILL))
+    silence.start()
+    said = []
+    try:
+        while words not in (line := process.stdout.readline()):
+            said.append(line)
+            assert line, f"has not said {words!r}:\n{''.join(said)}"
+    finally:
+        silence.cancel()
 
 
 def finished(process: subprocess.Popen[str], deadline_s: float = DEADLINE_S) -> tuple[int, str]:

@@ -6,6 +6,7 @@ import os
 import re
 import resource
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ import pytest
 from gateway.cli import record
 from loadtest.result import read
 from tests.cli.processes import Gateway
-from tests.loadtest.runs import LIFTED, against, finished, run, start
+from tests.loadtest.runs import LIFTED, against, finished, heard, run, start
 from tests.servers import free_ports
 from tests.waiting import wait_until
 
@@ -218,9 +219,7 @@ def test_a_run_is_interrupted_before_anybody_has_logged_in(gateway: Gateway) -> 
     process = start(
         "run", "chat", "--users", "10", "--processes", "4", "--seconds", "300", "--plain", *against(gateway)
     )
-    assert process.stdout is not None
-    while "starting generators" not in process.stdout.readline():
-        pass
+    heard(process, "starting generators")
     os.killpg(process.pid, signal.SIGINT)
     status, output = finished(process, 30)
     assert (status, "Traceback" in output) == (130, False), output
@@ -319,17 +318,9 @@ def test_a_target_that_dies_in_the_middle_is_a_failure(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("scenario", ["chat", "kick"])
 def test_a_run_whose_own_gateway_dies_ends_with_it(tmp_path: Path, scenario: str) -> None:
-    written, data = tmp_path / "result.json", tmp_path / "data"
-    process = start(
-        *("run", scenario, "--users", "10", "--window", "1", "--seconds", "300", "--plain", "--json", str(written)),
-        *("--start", f"gateway serve --data-dir {data}"),
-    )
-    assert process.stdout is not None
-    while "measuring" not in process.stdout.readline():
-        pass
-    kept = record.read(data)
-    assert kept is not None
-    os.kill(kept.pid, signal.SIGKILL)
+    written = tmp_path / "result.json"
+    process, pid = _measuring(tmp_path, "run", scenario)
+    os.kill(pid, signal.SIGKILL)
     status, output = finished(process, 30)
     result = read(written)
     assert (status, result.interrupted, result.judged) == (1, False, True), output
@@ -344,27 +335,29 @@ def test_a_run_whose_own_gateway_dies_ends_with_it(tmp_path: Path, scenario: str
 def test_a_second_interrupt_does_not_wait_for_a_gateway_that_stands_still(
     tmp_path: Path, settle_s: str, at: str
 ) -> None:
-    written, data = tmp_path / "result.json", tmp_path / "data"
-    process = start(
-        *("run", "chat", "--users", "10", "--window", "1", "--seconds", "300", "--settle-s", settle_s, "--plain"),
-        *("--json", str(written)),
-        *("--start", f"gateway serve --data-dir {data}"),
-    )
-    assert process.stdout is not None
-    while "measuring" not in process.stdout.readline():
-        pass
-    kept = record.read(data)
-    assert kept is not None
-    os.kill(kept.pid, signal.SIGSTOP)
+    process, pid = _measuring(tmp_path, "run", "chat", "--settle-s", settle_s)
+    os.kill(pid, signal.SIGSTOP)
     process.send_signal(signal.SIGINT)
-    while at not in process.stdout.readline():
-        pass
+    heard(process, at)
     process.send_signal(signal.SIGINT)
     status, output = finished(process, 20)
     assert status == 130, output
-    assert at != "settling" or read(written).interrupted
+    assert read(tmp_path / "result.json").interrupted
     assert "Traceback" not in output
-    wait_until(lambda: not Path(f"/proc/{kept.pid}").exists(), 5)
+    wait_until(lambda: not Path(f"/proc/{pid}").exists(), 5)
+
+
+def _measuring(directory: Path, *words: str) -> tuple[subprocess.Popen[str], int]:
+    """A long run that has begun to measure a gateway of its own, and this gateway's process."""
+    data = directory / "data"
+    process = start(
+        *(*words, "--users", "10", "--window", "1", "--seconds", "300", "--plain"),
+        *("--json", str(directory / "result.json"), "--start", f"gateway serve --data-dir {data}"),
+    )
+    heard(process, "measuring")
+    kept = record.read(data)
+    assert kept is not None
+    return process, kept.pid
 
 
 def _relayed(gateway: Gateway) -> float:
